@@ -1,0 +1,1 @@
+"""From sources to scenes: composing, annotating, reviewing, releasing."""

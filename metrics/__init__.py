@@ -1,0 +1,1 @@
+"""Scores: pure functions first, state only where something accumulates."""

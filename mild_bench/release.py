@@ -1,0 +1,118 @@
+"""Read a frozen release: a folder of parquet files with a manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mild_bench.errors import BadInput
+from mild_bench.images import decode_mask_array, decode_png
+from mild_bench.store import inside, read_json, sha256_file
+from mild_bench.task import Strata, Task
+
+MANIFEST = "manifest.json"
+TASKS = "tasks"
+STRATA_COLUMNS = tuple(Strata.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A frozen data set.
+
+    Layout: ``manifest.json`` (``name``, ``version``, ``files`` {path: sha256}, ``recipe``,
+    ``tasks`` [{task_id, scene_id, ...strata}] in order), ``data/tasks-<split>.parquet`` and
+    ``data/scenes-<split>.parquet``, ``README.md``, ``croissant.json``.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Release:
+        """Open a release folder; reads the manifest only.
+
+        Raises:
+            BadInput: not a release, or a file is missing or leads out of the folder.
+        """
+        if not (folder / MANIFEST).is_file():
+            raise BadInput(
+                f"{folder}: expected a release folder with {MANIFEST}, got none; "
+                "make one with 'mild-bench curate release'"
+            )
+        manifest = read_json(folder / MANIFEST)
+        if not isinstance(manifest, dict) or not {"name", "version", "files"} <= manifest.keys():
+            raise BadInput(
+                f"{folder / MANIFEST}: expected name, version and files; freeze it again"
+            )
+        for name in manifest["files"]:
+            if not inside(folder, name).is_file():
+                raise BadInput(f"{folder}: the manifest names {name!r}, but it is not there")
+        return cls(folder, manifest)
+
+    @property
+    def name(self) -> str:
+        """Name and version, such as ``mild-mini 1.0``."""
+        return f"{self.manifest['name']} {self.manifest['version']}"
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over the manifest's file hashes: two equal releases share it."""
+        from mild_bench.store import canonical_json, sha256
+
+        return sha256(canonical_json(self.manifest["files"]))
+
+    def changed_files(self) -> list[str]:
+        """Return the files whose content is not what the manifest says; reads everything."""
+        files: dict[str, str] = self.manifest["files"]
+        return [name for name, want in files.items() if sha256_file(self.folder / name) != want]
+
+    def task_ids(self) -> list[str]:
+        """Return the ids of all tasks, in order."""
+        return [str(task["task_id"]) for task in self.manifest["tasks"]]
+
+    def tasks(self, only: frozenset[str] | None = None) -> Iterator[Task]:
+        """Yield the tasks in order, one in memory at a time; ``only`` keeps the named ones."""
+        import pyarrow.parquet as parquet
+
+        for name in sorted(self.manifest["files"]):
+            if not name.startswith(f"data/{TASKS}-"):
+                continue
+            path = inside(self.folder, name)
+            try:
+                file = parquet.ParquetFile(path)
+                for batch in file.iter_batches(batch_size=1):
+                    row = batch.to_pylist()[0]
+                    if only is None or row["task_id"] in only:
+                        yield task_from_row(row)
+            except (OSError, ValueError) as error:
+                if isinstance(error, BadInput):
+                    raise
+                raise BadInput(f"{path}: expected a whole parquet file, got {error}") from error
+
+
+def task_from_row(row: dict[str, Any]) -> Task:
+    """Build a task from a parquet row; pictures are ``{"bytes": ..., "path": ...}``."""
+    name = str(row["task_id"])
+    truth = row["truth"]
+    return Task(
+        task_id=name,
+        scene_id=row["scene_id"],
+        kind=row["kind"],
+        erase=tuple(row["erase"]),
+        input=decode_png(row["input"]["bytes"], name=f"task {name}: input"),
+        mask=decode_mask_array(decode_png(row["mask"]["bytes"], name=f"task {name}: mask")),
+        truth=None if truth is None else decode_png(truth["bytes"], name=f"task {name}: truth"),
+        people=decode_png(row["people"]["bytes"], name=f"task {name}: people"),
+        person_ids=tuple(row["person_ids"]),
+        strata=Strata(**{column: row[column] for column in STRATA_COLUMNS}),
+    )
+
+
+def read_annotations(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the annotations of a ``scenes`` row (stored as JSON text)."""
+    annotations: dict[str, Any] = json.loads(row["annotations"])
+    return annotations

@@ -1,0 +1,1 @@
+"""The run engine: stages that are files in, files out, and resumable."""
