@@ -95,7 +95,10 @@ class Release:
 
 
 def task_from_row(row: dict[str, Any]) -> Task:
-    """Build a task from a parquet row; pictures are ``{"bytes": ..., "path": ...}``."""
+    """Build a task from a parquet row; pictures are ``{"bytes": ..., "path": ...}``.
+
+    The label map is the column ``people_map``; ``people`` is how many there are (a stratum).
+    """
     name = str(row["task_id"])
     truth = row["truth"]
     return Task(
@@ -106,7 +109,7 @@ def task_from_row(row: dict[str, Any]) -> Task:
         input=decode_png(row["input"]["bytes"], name=f"task {name}: input"),
         mask=decode_mask_array(decode_png(row["mask"]["bytes"], name=f"task {name}: mask")),
         truth=None if truth is None else decode_png(truth["bytes"], name=f"task {name}: truth"),
-        people=decode_png(row["people"]["bytes"], name=f"task {name}: people"),
+        people=decode_png(row["people_map"]["bytes"], name=f"task {name}: people_map"),
         person_ids=tuple(row["person_ids"]),
         strata=Strata(**{column: row[column] for column in STRATA_COLUMNS}),
     )
