@@ -76,7 +76,7 @@ def _contact(scene: Scene, coverage: Coverage, person: Layer) -> float:
     for other, layer in enumerate(scene.layers):
         if _entangled(layer, person.layer_id):
             touched = touched | coverage.amodal[other]
-    return np.count_nonzero(touched & coverage.amodal[index]) / area
+    return int(np.count_nonzero(touched & coverage.amodal[index])) / area
 
 
 def _entangled(layer: Layer, person_id: str) -> bool:
