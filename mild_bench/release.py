@@ -17,6 +17,8 @@ from mild_bench.task import Strata, Task
 MANIFEST = "manifest.json"
 TASKS = "tasks"
 STRATA_COLUMNS = tuple(Strata.__dataclass_fields__)
+PICTURES = ("input", "mask", "truth", "people_map")
+TASK_COLUMNS = {"task_id", "scene_id", "kind", "erase", "person_ids", *PICTURES, *STRATA_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Release:
     """A frozen data set.
 
     Layout: ``manifest.json`` (``name``, ``version``, ``files`` {path: sha256}, ``recipe``,
-    ``tasks`` [{task_id, scene_id, ...strata}] in order), ``data/tasks-<split>.parquet`` and
+    ``tasks`` [{task_id, scene_id, kind, ...strata}] in order), ``data/tasks-<split>.parquet`` and
     ``data/scenes-<split>.parquet``, ``README.md``, ``croissant.json``.
     """
 
@@ -43,11 +45,8 @@ class Release:
                 f"{folder}: expected a release folder with {MANIFEST}, got none; "
                 "make one with 'mild-bench curate release'"
             )
-        manifest = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or not {"name", "version", "files"} <= manifest.keys():
-            raise BadInput(
-                f"{folder / MANIFEST}: expected name, version and files; freeze it again"
-            )
+        manifest = read_json(inside(folder, MANIFEST))
+        _check_manifest(folder / MANIFEST, manifest)
         for name in manifest["files"]:
             if not inside(folder, name).is_file():
                 raise BadInput(f"{folder}: the manifest names {name!r}, but it is not there")
@@ -75,23 +74,74 @@ class Release:
         return [str(task["task_id"]) for task in self.manifest["tasks"]]
 
     def tasks(self, only: frozenset[str] | None = None) -> Iterator[Task]:
-        """Yield the tasks in order, one in memory at a time; ``only`` keeps the named ones."""
-        import pyarrow.parquet as parquet
+        """Yield the tasks in order, one in memory at a time; ``only`` keeps the named ones.
 
+        Raises:
+            BadInput: a file is damaged, or lacks columns or values.
+        """
         for name in sorted(self.manifest["files"]):
             if not name.startswith(f"data/{TASKS}-"):
                 continue
             path = inside(self.folder, name)
-            try:
-                file = parquet.ParquetFile(path)
-                for batch in file.iter_batches(batch_size=1):
-                    row = batch.to_pylist()[0]
-                    if only is None or row["task_id"] in only:
-                        yield task_from_row(row)
-            except (OSError, ValueError) as error:
-                if isinstance(error, BadInput):
-                    raise
-                raise BadInput(f"{path}: expected a whole parquet file, got {error}") from error
+            for row in _rows(path, only):
+                yield _task(path, row)
+
+
+def _check_manifest(path: Path, manifest: Any) -> None:
+    kinds = {"name": str, "version": str, "files": dict, "tasks": list}
+    if not isinstance(manifest, dict):
+        raise BadInput(f"{path}: expected an object, got {type(manifest).__name__}")
+    wrong = [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]
+    if not wrong and not all(isinstance(value, str) for value in manifest["files"].values()):
+        wrong = ["files"]
+    if not wrong and not all(isinstance(t, dict) and "task_id" in t for t in manifest["tasks"]):
+        wrong = ["tasks"]
+    if wrong:
+        raise BadInput(
+            f"{path}: expected name, version, files (path: sha256) and tasks (with task_id), got "
+            f"no usable {', '.join(wrong)}; freeze it again"
+        )
+
+
+def _rows(path: Path, only: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a ``tasks`` file, one row group in memory at a time.
+
+    Raises:
+        BadInput: truncated or damaged (pages carry checksums), or a column is missing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    def groups() -> Iterator[dict[str, Any]]:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            if missing := sorted(TASK_COLUMNS - set(file.schema_arrow.names)):
+                raise BadInput(
+                    f"{path}: expected the columns of tasks, got none called "
+                    f"{', '.join(missing)}; freeze the release again"
+                )
+            for number in range(file.num_row_groups):
+                names = file.read_row_group(number, columns=["task_id"])["task_id"].to_pylist()
+                if only is None or not only.isdisjoint(names):
+                    yield from file.read_row_group(number).to_pylist()
+
+    try:
+        for row in groups():
+            if only is None or row["task_id"] in only:
+                yield row
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(
+            f"{path}: expected a whole parquet file, got a damaged one ({error}); fetch it again"
+        ) from error
+
+
+def _task(path: Path, row: dict[str, Any]) -> Task:
+    try:
+        return task_from_row(row)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{path}: task {row['task_id']}: expected every value of a task, got {error}; "
+            "fetch the release again"
+        ) from error
 
 
 def task_from_row(row: dict[str, Any]) -> Task:
