@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,12 @@ Mask = npt.NDArray[np.bool_]  # height x width, True = erase
 
 MAX_PIXELS = 100_000_000
 ORIENTATION_TAG = 0x0112
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "GIF", "BMP")  # none that runs a program
+BROKEN = (
+    SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, AttributeError,
+    OverflowError, ZeroDivisionError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+DEEP = "more than 8 bits a channel"
 
 
 def read_rgb(path: Path, *, convert: bool = False) -> Rgb:
@@ -45,13 +53,7 @@ def read_rgb(path: Path, *, convert: bool = False) -> Rgb:
     if not convert:
         _refuse(path, image, allowed=("RGB",), what="an upright 8-bit RGB picture")
         return np.asarray(image)
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        upright = _to_eight_bits(upright)
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        white = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(white, upright.convert("RGBA"))
-    return np.asarray(upright.convert("RGB"))
+    return np.asarray(_to_rgb(image, _name(path), behind="white"))
 
 
 def read_mask(path: Path, *, convert: bool = False) -> Mask:
@@ -62,11 +64,19 @@ def read_mask(path: Path, *, convert: bool = False) -> Mask:
     """
     image = _open(path)
     if convert:
+        # On a transparent ground only what is painted white is to be erased.
         return decode_mask_array(
-            np.asarray(Image.fromarray(read_rgb(path, convert=True)).convert("L"))
+            np.asarray(_to_rgb(image, _name(path), behind="black").convert("L"))
         )
     _refuse(path, image, allowed=("L", "1"), what="an upright 8-bit grey or 1-bit mask")
     return decode_mask_array(np.asarray(image.convert("L")))
+
+
+def read_icc(path: Path) -> bytes | None:
+    """Return the colour profile of an RGB picture, or None: other modes' profiles do not fit."""
+    image = _open(path)
+    profile = image.info.get("icc_profile")
+    return profile if profile and image.mode in ("RGB", "RGBA", "P") else None
 
 
 def check_mask(mask: Mask, shape: tuple[int, int], *, name: str) -> Mask:
@@ -114,10 +124,10 @@ def decode_png(data: bytes, *, name: str = "picture") -> npt.NDArray[np.uint8]:
         BadInput: broken bytes.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return np.asarray(image)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (*BROKEN, OSError) as error:
         raise BadInput(f"{name}: expected a whole picture, got broken data ({error})") from error
 
 
@@ -139,38 +149,68 @@ def composite(result: Rgb, source: Rgb, mask: Mask) -> Rgb:
     return np.where(mask[..., None], result, source)
 
 
+def _name(path: Path) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def _open(path: Path) -> Image.Image:
-    name = os.fsencode(path).decode(errors="backslashreplace")
+    name = _name(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what is refused or mended below
+            return _load(path, name)
+    except BadInput:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadInput(
+            f"{name}: expected a PNG, JPEG or WebP picture, got something else; save it as PNG"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
+    except OSError as error:
+        if error.errno is None:
+            raise _broken(name, error) from error
+        raise BadInput(f"{name}: could not be read ({error.strerror}); check the name") from error
+    except BROKEN as error:
+        raise _broken(name, error) from error
+
+
+def _load(path: Path, name: str) -> Image.Image:
     if path.is_dir():
         raise BadInput(f"{name}: expected a picture file, got a folder; name one file")
     if not path.exists():
-        raise BadInput(f"{name}: no such file")
+        raise BadInput(f"{name}: no such file; check the name")
     if path.stat().st_size == 0:
         raise BadInput(f"{name}: expected a picture, got an empty file (0 bytes); fetch it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            frames = getattr(image, "n_frames", 1)
-            if frames == 1:
-                image.load()
-    except UnidentifiedImageError as error:
-        raise BadInput(
-            f"{name}: expected a PNG, JPEG or WebP picture, got something else"
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(
-            f"{name}: expected at most {MAX_PIXELS} pixels, got more; scale it"
-        ) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadInput(
-            f"{name}: expected a whole picture, got a broken one ({error}); fetch it again"
-        ) from error
-    if frames > 1:
-        raise BadInput(
-            f"{name}: expected a still picture, got an animation of {frames} frames; save one frame"
-        )
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(name)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # in a phone's MPO the picture comes first
+            raise BadInput(
+                f"{name}: expected a still picture, got an animation of {frames} frames; "
+                "save one frame"
+            )
+        if _has_deep_colour(image):
+            image.info[DEEP] = True
+        image.load()
+        image.getexif()
     return image
+
+
+def _too_large(name: str) -> BadInput:
+    return BadInput(f"{name}: expected at most {MAX_PIXELS} pixels, got more; scale it down")
+
+
+def _broken(name: str, error: Exception) -> BadInput:
+    return BadInput(f"{name}: expected a whole picture, got a broken one ({error}); fetch it again")
+
+
+def _has_deep_colour(image: Image.Image) -> bool:
+    """Whether colour channels hold 16 bits, which Pillow cuts to 8 without a word."""
+    tiles = getattr(image, "tile", None) or ()
+    modes = [str(tile[3][0] if isinstance(tile[3], tuple) else tile[3]) for tile in tiles]
+    return image.mode != "I;16" and any(";16" in mode for mode in modes)
 
 
 def _refuse(path: Path, image: Image.Image, *, allowed: tuple[str, ...], what: str) -> None:
@@ -178,12 +218,16 @@ def _refuse(path: Path, image: Image.Image, *, allowed: tuple[str, ...], what: s
     got = None
     if orientation not in (0, 1):
         got = f"one turned by its EXIF orientation tag ({orientation})"
+    elif image.info.get(DEEP):
+        got = "16-bit colour"
     elif image.mode not in allowed:
         got = _MODES.get(image.mode, f"mode {image.mode}")
+    elif "transparency" in image.info:
+        got = "one with a transparent colour"
     if got:
         raise BadInput(
-            f"{os.fsencode(path).decode(errors='backslashreplace')}: expected {what}, got {got}; "
-            "save it as that, or pass --convert to have it converted"
+            f"{_name(path)}: expected {what}, got {got}; "
+            "save it as that, or have it converted (--convert; convert=on for outputs:)"
         )
 
 
@@ -195,7 +239,26 @@ _MODES = {
 }  # fmt: skip
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    scale = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 65535.0
-    return Image.fromarray(np.clip(values / scale * 255 + 0.5, 0, 255).astype(np.uint8))
+def _to_rgb(image: Image.Image, name: str, *, behind: str) -> Image.Image:
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I") or upright.mode == "F":
+            upright = _to_eight_bits(upright, name)
+        if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
+            backdrop = Image.new("RGBA", upright.size, behind)
+            upright = Image.alpha_composite(backdrop, upright.convert("RGBA"))
+        return upright.convert("RGB")
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{name}: cannot be converted ({error}); save it as an RGB PNG") from error
+
+
+def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise BadInput(
+            f"{name}: expected at most 16 bits a channel, got {_MODES.get(image.mode)} beyond "
+            "that; save it as an 8-bit PNG"
+        )
+    return Image.fromarray(np.floor(values / 65535 * 255 + 0.5).astype(np.uint8))
