@@ -1,0 +1,42 @@
+"""A progress bar on stderr with the rate and the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def progress(what: str, *, total: int, done: int = 0) -> Iterator[Advance]:
+    """Show a bar while the block runs; call what it yields with the number of steps taken.
+
+    ``done`` counts steps of an earlier run: they fill the bar but not the rate.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(
+                "" if not speed else f"{speed:.2f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+            )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate())
+    with Progress(
+        *columns, TimeRemainingColumn(elapsed_when_finished=True), console=console
+    ) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield lambda steps: bar.update(task, advance=steps)
