@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from mild_bench.cli import board, compose, demo, doctor, erase, release, review, score, video
+from mild_bench.cli import audit, board, compose, demo, doctor, erase, release, review, score, video
 from mild_bench.errors import MildBenchError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 curate = typer.Typer(help="Build, look at and freeze data sets.", no_args_is_help=True)
 boards = typer.Typer(help="Turn scored runs into leaderboards.", no_args_is_help=True)
-for part in (compose, video, review, release):
+for part in (compose, video, audit, review, release):
     part.register(curate)
 for part in (erase, score, demo, doctor):
     part.register(app)
