@@ -12,6 +12,8 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +33,10 @@ Mask = npt.NDArray[np.bool_]  # height x width, True = erase
 
 MAX_PIXELS = 100_000_000
 ORIENTATION_TAG = 0x0112
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "GIF", "BMP")  # none that runs a program
-BROKEN = (
-    SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, AttributeError,
-    OverflowError, ZeroDivisionError, MemoryError, struct.error, zlib.error,
-)  # fmt: skip
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # none that runs a program or prints to stderr
+BROKEN = (SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
 DEEP = "more than 8 bits a channel"
+TURN = "orientation"
 
 
 def read_rgb(path: Path, *, convert: bool = False) -> Rgb:
@@ -124,10 +124,10 @@ def decode_png(data: bytes, *, name: str = "picture") -> npt.NDArray[np.uint8]:
         BadInput: broken bytes.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _quiet(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return np.asarray(image)
-    except (*BROKEN, OSError) as error:
+    except (*BROKEN, OSError, Image.DecompressionBombError) as error:
         raise BadInput(f"{name}: expected a whole picture, got broken data ({error})") from error
 
 
@@ -153,11 +153,18 @@ def _name(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Pillow: what it warns of is refused or mended here, with one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _open(path: Path) -> Image.Image:
     name = _name(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of what is refused or mended below
+        with _quiet():
             return _load(path, name)
     except BadInput:
         raise
@@ -194,7 +201,7 @@ def _load(path: Path, name: str) -> Image.Image:
         if _has_deep_colour(image):
             image.info[DEEP] = True
         image.load()
-        image.getexif()
+        image.info[TURN] = image.getexif().get(ORIENTATION_TAG, 1)
     return image
 
 
@@ -214,7 +221,7 @@ def _has_deep_colour(image: Image.Image) -> bool:
 
 
 def _refuse(path: Path, image: Image.Image, *, allowed: tuple[str, ...], what: str) -> None:
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    orientation = image.info[TURN]
     got = None
     if orientation not in (0, 1):
         got = f"one turned by its EXIF orientation tag ({orientation})"
@@ -235,30 +242,24 @@ _MODES = {
     "1": "1-bit black and white", "L": "8-bit grey", "LA": "grey with transparency",
     "P": "a colour palette", "PA": "a palette with transparency", "RGB": "RGB colour",
     "RGBA": "RGB with transparency", "CMYK": "CMYK (print) colour", "YCbCr": "YCbCr colour",
-    "I;16": "16-bit grey", "I;16B": "16-bit grey", "I": "16- or 32-bit grey", "F": "float grey",
+    "I;16": "16-bit grey", "I": "16-bit grey",
 }  # fmt: skip
 
 
 def _to_rgb(image: Image.Image, name: str, *, behind: str) -> Image.Image:
     try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I") or upright.mode == "F":
-            upright = _to_eight_bits(upright, name)
+        with _quiet():
+            upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            upright = _to_eight_bits(upright)
         if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
             backdrop = Image.new("RGBA", upright.size, behind)
             upright = Image.alpha_composite(backdrop, upright.convert("RGBA"))
         return upright.convert("RGB")
     except (*BROKEN, OSError) as error:
-        if isinstance(error, BadInput):
-            raise
         raise BadInput(f"{name}: cannot be converted ({error}); save it as an RGB PNG") from error
 
 
-def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise BadInput(
-            f"{name}: expected at most 16 bits a channel, got {_MODES.get(image.mode)} beyond "
-            "that; save it as an 8-bit PNG"
-        )
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
     return Image.fromarray(np.floor(values / 65535 * 255 + 0.5).astype(np.uint8))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from mild_bench.erasure import Eraser, Setting
-from mild_bench.errors import BadInput
+from mild_bench.errors import BadInput, MissingPart
 
 GROUP = "mild_bench.erasers"
 
@@ -90,7 +90,13 @@ def _factory(name: str) -> Callable[..., Eraser]:
         return factory
     others = _third_party()
     if name in others:
-        loaded: Callable[..., Eraser] = others[name].load()
+        try:
+            loaded: Callable[..., Eraser] = others[name].load()
+        except Exception as error:  # a stranger's module may raise anything on import
+            raise MissingPart(
+                f"eraser {name!r}: {others[name].value} does not load "
+                f"({type(error).__name__}: {error}); mend or remove the package that adds it"
+            ) from error
         return loaded
     near = difflib.get_close_matches(name, eraser_names(), n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else f"names: {', '.join(eraser_names())}"
