@@ -17,14 +17,12 @@ def register(app: typer.Typer) -> None:
 
 
 def erase(
-    release: Annotated[
-        Path | None, typer.Argument(help="Folder of a frozen release; none with --image.")
-    ] = None,
     eraser: Annotated[
         str, typer.Option(help="Name, name:argument or name[setting=value]; see 'erasers'.")
-    ] = "patchmatch",
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder, or the result picture with --image.")
+    ],
+    out: Annotated[Path, typer.Option(help="Run folder, or the result picture with --image.")],
+    release: Annotated[
+        Path | None, typer.Argument(help="Folder of a frozen release; none with --image.")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of your own.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Its mask: white where to erase.")] = None,
@@ -38,8 +36,6 @@ def erase(
 
     A run that was stopped goes on where it was when started again.
     """
-    if out is None:
-        raise BadInput("--out: expected a run folder (or a picture with --image), got none")
     if release is not None and image is None and mask is None:
         if convert:
             raise BadInput("--convert: goes with --image, got a release; leave it out")

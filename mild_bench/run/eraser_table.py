@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 from mild_bench.errors import MildBenchError
-from mild_bench.plugins import ERASERS, eraser_names, load_eraser
+from mild_bench.plugins import ERASERS, GROUP, eraser_names, load_eraser
 
 COLUMNS = ("eraser", "version", "licence", "needs", "control", "from")
 NEEDS_ARGUMENT = {
@@ -28,7 +30,7 @@ def eraser_table() -> str:
 def _row(name: str) -> tuple[str, ...]:
     if name in NEEDS_ARGUMENT:
         return NEEDS_ARGUMENT[name]
-    source = "built in" if name in ERASERS else "a package"
+    source = "built in" if name in ERASERS else _package(name)
     try:
         card = load_eraser(name).card
     except MildBenchError as error:
@@ -36,3 +38,8 @@ def _row(name: str) -> tuple[str, ...]:
     needs = ", ".join((*card.needs, *(("the truth",) if card.needs_truth else ()))) or "nothing"
     control = f"must come {card.control}" if card.control else ""
     return (name, card.version, card.licence, needs, control, source)
+
+
+def _package(name: str) -> str:
+    owners = [point.dist for point in entry_points(group=GROUP, name=name)]
+    return ", ".join(f"{dist.name} {dist.version}" for dist in owners if dist) or "a package"
