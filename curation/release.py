@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import metadata
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mild_bench.curation.croissant import croissant
+from mild_bench.curation.progress import tracked
 from mild_bench.curation.release_card import card
 from mild_bench.curation.release_rules import (
     Candidate,
@@ -32,7 +33,7 @@ from mild_bench.curation.tasks import count_kinds, tasks_of
 from mild_bench.errors import BadInput
 from mild_bench.release import MANIFEST, Release
 from mild_bench.scene import Scene
-from mild_bench.store import new_folder, sha256_file, write_bytes, write_json
+from mild_bench.store import new_folder, read_json, sha256_file, write_bytes, write_json
 from mild_bench.task import Task
 
 MAKERS = ("mild-bench", "datasets", "numpy", "pillow", "pyarrow", "scipy")
@@ -58,7 +59,8 @@ def freeze(
     Args:
         out: a folder that does not exist, is empty, or holds an older release and nothing else.
         name, version: small letters, digits and ``-``; numbers such as ``1.0``.
-        recipe: what made the scenes, for the manifest and the card.
+        recipe: what made the scenes, for the manifest and the card; by default what the
+            workspaces say.
         splits: which splits to keep; all by default.
         seed: decides which people the tasks are about.
 
@@ -82,7 +84,7 @@ def freeze(
         manifest: dict[str, Any] = {
             "name": name,
             "version": version,
-            "recipe": recipe or {},
+            "recipe": _made_by(workspaces) if recipe is None else recipe,
             "seed": seed,
             "versions": _versions(),
             "rejected": {one.scene_id: one.rejected for one in chosen if one.rejected is not None},
@@ -90,6 +92,12 @@ def freeze(
         }
         _describe(folder, manifest)
     return Release.open(out)
+
+
+def _made_by(workspaces: list[Path]) -> dict[str, Any]:
+    files = [path for folder in workspaces if (path := folder / "workspace.json").is_file()]
+    makers = [read_json(path) for path in files]
+    return {"workspaces": makers} if makers else {}
 
 
 def _choose_splits(found: list[Candidate], splits: Collection[str]) -> list[Candidate]:
@@ -116,7 +124,7 @@ def _write_tables(folder: Path, kept: list[Candidate], seed: int) -> dict[str, A
             for split in sorted({one.split for one in kept})
         }
         kinds: Counter[str] = Counter()
-        for one in _progress(kept):
+        for one in tracked(kept, "freezing"):
             scene, annotations = read_scene(one.folder)
             asked = tasks_of(scene, annotations, seed=seed, before=kinds)
             kinds += count_kinds(asked)
@@ -178,13 +186,6 @@ def _describe(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _versions() -> dict[str, str]:
     return {package: metadata.version(package) for package in MAKERS}
-
-
-def _progress(kept: list[Candidate]) -> Iterable[Candidate]:
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(kept, description="freezing", console=Console(stderr=True))
 
 
 def _sweep(out: Path) -> None:

@@ -20,7 +20,7 @@ class Candidate:
     """A scene that may join a release, without its pictures.
 
     Attributes:
-        subjects: who and what is shown.
+        subjects: who is shown; unnamed people are left out.
         rejected: the reason if the ledger's newest verdict is ``rejected``.
     """
 
@@ -53,7 +53,7 @@ def candidates(workspaces: list[Path]) -> list[Candidate]:
 
 
 def refuse_leaks(kept: Collection[Candidate]) -> None:
-    """Refuse scenes of different splits that show the same place, person or thing.
+    """Refuse scenes of different splits that show the same place or person.
 
     Raises:
         BadInput: all that two splits share, with a scene on either side, in one line.
@@ -65,8 +65,8 @@ def refuse_leaks(kept: Collection[Candidate]) -> None:
     if leaks:
         more = f" and {len(leaks) - 3} more" if len(leaks) > 3 else ""
         raise BadInput(
-            f"splits: expected no place, person or thing in two of them, got "
-            f"{'; '.join(leaks[:3])}{more}; reject these scenes or make them with split packs"
+            f"splits: expected no place and nobody in two of them, got "
+            f"{'; '.join(leaks[:3])}{more}; reject these scenes or make them anew"
         )
 
 
@@ -123,7 +123,10 @@ def _read(folder: Path, rejected: dict[str, str]) -> Candidate:
             scene_id=values["scene_id"],
             split=values["split"],
             group=values["group"],
-            subjects=frozenset(layer["subject"] for layer in values["layers"]) - {""},
+            subjects=frozenset(
+                layer["subject"] for layer in values["layers"] if layer["kind"] == "person"
+            )
+            - {""},
             rejected=rejected.get(values["scene_id"]),
         )
     except (KeyError, TypeError) as error:

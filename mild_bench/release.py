@@ -69,6 +69,17 @@ class Release:
         files: dict[str, str] = self.manifest["files"]
         return [name for name, want in files.items() if sha256_file(self.folder / name) != want]
 
+    def faults(self) -> list[str]:
+        """Return what is not as the manifest says, in words; reads everything, decodes no picture.
+
+        Raises:
+            BadInput: a ``tasks`` file that is damaged although its hash is right.
+        """
+        faults = [f"{name} is not what was frozen" for name in self.changed_files()]
+        if not faults and [row["task_id"] for _, row in self._task_rows()] != self.task_ids():
+            faults = [f"{MANIFEST} lists other tasks than the parquet files hold"]
+        return faults
+
     def task_ids(self) -> list[str]:
         """Return the ids of all tasks, in order."""
         return [str(task["task_id"]) for task in self.manifest["tasks"]]
@@ -79,12 +90,16 @@ class Release:
         Raises:
             BadInput: a file is damaged, or lacks columns or values.
         """
+        for path, row in self._task_rows(only):
+            yield _task(path, row)
+
+    def _task_rows(
+        self, only: frozenset[str] | None = None
+    ) -> Iterator[tuple[Path, dict[str, Any]]]:
         for name in sorted(self.manifest["files"]):
-            if not name.startswith(f"data/{TASKS}-"):
-                continue
-            path = inside(self.folder, name)
-            for row in _rows(path, only):
-                yield _task(path, row)
+            if name.startswith(f"data/{TASKS}-"):
+                path = inside(self.folder, name)
+                yield from ((path, row) for row in _rows(path, only))
 
 
 def _check_manifest(path: Path, manifest: Any) -> None:
