@@ -212,6 +212,18 @@ def test_other_people_on_the_same_plate_are_no_duplicates() -> None:
     assert near_duplicates(entry(one, one.recompose()) for one in made) == []
 
 
+def test_the_test_split_wins_whatever_the_other_is_called() -> None:
+    made = [scene("a", 7, split="practice"), scene("b", 7, split="test")]
+    entries = [entry(one, one.recompose()) for one in made]
+    assert [line.scene_id for line in near_duplicates(entries)] == ["a"]
+    assert {line.scene_id for line in split_leaks(entries)} == {"a"}
+
+
+def test_twins_in_another_workspace_are_its_own_affair() -> None:
+    made = [scene(name, 7) for name in "ab"]
+    assert near_duplicates(entry(one, one.recompose(), judged=False) for one in made) == []
+
+
 def test_a_row_of_copies_leaves_one() -> None:
     made = [scene(f"s{k}", 7) for k in range(4)]
     decisions = near_duplicates(entry(one, one.recompose()) for one in reversed(made))
