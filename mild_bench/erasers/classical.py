@@ -75,8 +75,10 @@ def _opencv(eraser: str, method: int, radius: float, paper: str) -> OneByOne:
     name = board_name(eraser, settings, {"radius": RADIUS})
 
     def fill(task: Task, seed: int) -> Rgb:
+        # Near the frame OpenCV reads the hole itself: a flat colour there, so that nobody leaks.
+        flat = np.where(task.mask[..., None], task.input[~task.mask].mean(axis=0), task.input)
         hole = task.mask.astype(np.uint8)
-        filled = np.asarray(cv2.inpaint(task.input, hole, radius, method), np.uint8)
+        filled = np.asarray(cv2.inpaint(flat.astype(np.uint8), hole, radius, method), np.uint8)
         return composite(filled, task.input, task.mask)
 
     return OneByOne(
