@@ -38,7 +38,7 @@ def write_fingerprints(workspace: Path, path: Path) -> int:
     """
     prints = [
         fingerprint(read_scene(folder)[0])
-        for folder in tracked(scene_folders(workspace), "taking prints")
+        for folder in tracked(scene_folders(workspace), "taking fingerprints")
     ]
     lines = [json.dumps(asdict(one), sort_keys=True, separators=(",", ":")) for one in prints]
     write_bytes(path, "".join(line + "\n" for line in lines).encode())
