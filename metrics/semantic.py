@@ -196,6 +196,13 @@ def _local(model: str, path: Path) -> Source:
     return Source(model, path, f"file: {path.name} as {model}")
 
 
+def cached_checkpoint(model: str, tag: str) -> Path | None:
+    """Return the file of open_clip's weights ``tag`` for ``model``, None if not in the caches."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    return _cached(get_pretrained_cfg(model, tag))
+
+
 def _check_model(model: str, known: list[str]) -> None:
     if model not in known:
         near = difflib.get_close_matches(model, known, n=2)

@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -22,17 +23,23 @@ HERE = Path(__file__).parent
 
 # Fractions of the plate: horizon, ground polygon; camera height in metres; blur of the photo in
 # pixels; light: where it comes from (x right, y up, z to the camera), how hard its shadows are.
-SOFT = {"direction": [0.2, 0.95, 0.2], "cast": 0.0, "ambient": 0.55}
+SOFT: dict[str, Any] = {"direction": [0.2, 0.95, 0.2], "cast": 0.0, "ambient": 0.55}
 
 
-def _light(x: float, y: float, z: float, cast: float, ambient: float = 0.4) -> dict[str, object]:
+def _light(x: float, y: float, z: float, cast: float, ambient: float = 0.4) -> dict[str, Any]:
     return {"direction": [x, y, z], "cast": cast, "ambient": ambient}
 
 
-def _plate(split, horizon, height, ground, blur, light, place="outdoor", **more):  # type: ignore[no-untyped-def]
+Points = list[list[float]]
+
+
+def _plate(
+    split: str, horizon: float | None, height: float | None, ground: Points | None, blur: float,
+    light: dict[str, Any], place: str = "outdoor",
+) -> dict[str, Any]:  # fmt: skip
     return {
         "split": split, "horizon": horizon, "camera_height_m": height, "ground": ground,
-        "blur_px": blur, "light": light, "place": place, **more,
+        "blur_px": blur, "light": light, "place": place,
     }  # fmt: skip
 
 
@@ -111,11 +118,11 @@ GRIPS = {
 }  # fmt: skip
 
 
-def _lines(path: Path) -> list[dict]:  # type: ignore[type-arg]
+def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line]
 
 
-def _points(points, scale):  # type: ignore[no-untyped-def]
+def _points(points: list[list[Any]], scale: float) -> list[list[Any]]:
     return [[round(p[0] * scale, 2), round(p[1] * scale, 2), *p[2:]] for p in points]
 
 
@@ -128,7 +135,7 @@ def _save(image: Image.Image, path: Path) -> None:
     image.save(path, quality=90, alpha_quality=100, method=6)
 
 
-def people(assets: Path) -> list[dict]:  # type: ignore[type-arg]
+def people(assets: Path) -> list[dict[str, Any]]:
     """Write the figures; a third of the characters is for testing."""
     records = _lines(assets / "people/index.jsonl")
     characters = sorted({record["character"] for record in records})
@@ -155,7 +162,7 @@ def people(assets: Path) -> list[dict]:  # type: ignore[type-arg]
     return out
 
 
-def props(assets: Path) -> list[dict]:  # type: ignore[type-arg]
+def props(assets: Path) -> list[dict[str, Any]]:
     """Write the props; the second view of each kind is for testing."""
     out = []
     for record in _lines(assets / "props/index.jsonl"):
@@ -175,7 +182,7 @@ def props(assets: Path) -> list[dict]:  # type: ignore[type-arg]
     return out
 
 
-def plates(assets: Path) -> list[dict]:  # type: ignore[type-arg]
+def plates(assets: Path) -> list[dict[str, Any]]:
     """Copy the plates whose licence names the very file."""
     out = []
     for record in _lines(assets / "backgrounds/index.jsonl"):
