@@ -76,9 +76,10 @@ def _opencv(eraser: str, method: int, radius: float, paper: str) -> OneByOne:
 
     def fill(task: Task, seed: int) -> Rgb:
         # Near the frame OpenCV reads the hole itself: a flat colour there, so that nobody leaks.
-        flat = np.where(task.mask[..., None], task.input[~task.mask].mean(axis=0), task.input)
+        flat = task.input.copy()
+        flat[task.mask] = task.input[~task.mask].mean(axis=0).astype(np.uint8)
         hole = task.mask.astype(np.uint8)
-        filled = np.asarray(cv2.inpaint(flat.astype(np.uint8), hole, radius, method), np.uint8)
+        filled = np.asarray(cv2.inpaint(flat, hole, radius, method), np.uint8)
         return composite(filled, task.input, task.mask)
 
     return OneByOne(
