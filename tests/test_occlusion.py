@@ -158,13 +158,17 @@ def test_a_white_person_on_black_has_the_contrast_of_black_and_white() -> None:
 
 
 def test_camouflage_is_the_share_of_the_outline_that_blends_in() -> None:
-    # the plate has the person's grey on the left of the person's middle, white on the right
+    # The plate has the person's grey left of a column, white from there on. The edge strip is
+    # 2 px wide: 20^2 - 16^2 = 144 px. Left of column 15 lie 2 * 20 + 3 * 4 of them, and the
+    # windows of the last 2 * 4 reach over it: 44. Left of column 25: 2 * 20 + 13 * 4 - 8 = 84.
     person = block("p", 10, 10, 20, 20, colour=GREY)
-    half = scene(person)
-    half.plate[:, SIDE // 2 :] = 255
-    found = annotate(half)["challenges"]["human_background"]
-    assert found["value"] == pytest.approx(0.5, abs=0.06)  # windows reach over the middle
-    assert found["present"] and found["threshold"] == HUMAN_BACKGROUND_FROM
+    for column, share in ((15, 44 / 144), (25, 84 / 144)):
+        parted = scene(person)
+        parted.plate[:, column:] = 255
+        found = annotate(parted)["challenges"]["human_background"]
+        assert found["value"] == pytest.approx(share, abs=1e-6)
+        assert found["present"] == (share >= HUMAN_BACKGROUND_FROM)
+        assert found["threshold"] == HUMAN_BACKGROUND_FROM
     assert annotate(scene(person))["challenges"]["human_background"]["value"] == 1
     assert annotate(scene(person))["layers"]["p"]["contrast"] < 0.01
 
