@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from mild_bench.leaderboards.ranking import Cell
 
 CELL_WIDTH, CELL_HEIGHT = 92, 12
-PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT, TOP, BOTTOM, RIGHT = 236, 92, 18, 4, 20, 10
+PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT, TOP, BOTTOM, RIGHT = 250, 106, 18, 4, 20, 12
 
 
 @dataclass(frozen=True)

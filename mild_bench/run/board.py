@@ -182,7 +182,7 @@ def _pictures(
         }
         return task.task_id, task_pictures(task.input, task.mask, task.truth, results, size=size)
 
-    found = {}
+    found: dict[str, TaskPictures] = {}
     workers = os.cpu_count() or 1
     with progress("pictures", total=len(wanted)) as advance, ThreadPoolExecutor(workers) as pool:
         for batch in _batches(release.tasks(wanted), workers):
