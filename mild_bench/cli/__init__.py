@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 import typer
@@ -37,9 +38,12 @@ def main() -> None:
     except KeyboardInterrupt:
         _stop("stopped; run the same command again to go on where it was", code=130)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            _stop("the disk is full; what was finished is kept: free some space and go on", code=2)
+        if not isinstance(error.filename, str | bytes):
             raise
-        _stop("the disk is full; what was finished is kept: free some space, run it again", code=2)
+        name = os.fsencode(error.filename).decode(errors="backslashreplace")
+        _stop(f"{name}: {error.strerror}; name another, or mend its permissions", code=2)
 
 
 def _stop(message: str, *, code: int) -> None:
