@@ -56,11 +56,13 @@ def _check_out(out: Path, image: Path, mask: Path) -> None:
     ending = out.suffix.lower()
     if ending not in FORMATS:
         raise BadInput(f"{out}: expected --out to end in {', '.join(FORMATS)}, got {ending!r}")
-    if out.is_dir():
-        raise BadInput(f"{out}: expected --out to name a file, got a folder; add a file name")
-    for source in (image, mask):
-        if out.exists() and source.exists() and out.samefile(source):
+    try:
+        if out.is_dir():
+            raise BadInput(f"{out}: expected --out to name a file, got a folder; add a file name")
+        if out.exists() and any(path.exists() and out.samefile(path) for path in (image, mask)):
             raise BadInput(f"{out}: --out would overwrite an input; name another file")
+    except OSError as error:
+        raise BadInput(f"{out}: could not be written ({error.strerror}); name another") from error
 
 
 def _task(picture: Rgb, hole: Mask) -> Task:
