@@ -113,8 +113,10 @@ class Scene:
         layers = [layer for layer in self.layers if layer.layer_id not in gone]
         canvas = self.plate.astype(np.float32) * self._light(layers)[..., None]
         for layer in layers:
-            alpha = layer.alpha[..., None]
-            canvas = canvas * (1 - alpha) + layer.rgba[..., :3].astype(np.float32) * alpha
+            here = _extent(layer.rgba[..., 3])
+            alpha = layer.alpha[here][..., None]
+            colour = layer.rgba[here][..., :3].astype(np.float32)
+            canvas[here] = canvas[here] * (1 - alpha) + colour * alpha
         return np.asarray(np.floor(canvas + np.float32(0.5)).clip(0, 255).astype(np.uint8))
 
     def _light(self, layers: list[Layer]) -> npt.NDArray[np.float32]:
@@ -144,3 +146,12 @@ class Scene:
         for number, person in enumerate(self.people, start=1):
             labels[self.visible(person.layer_id)] = number
         return labels
+
+
+def _extent(plane: Grey) -> tuple[slice, slice]:
+    """Rows and columns outside of which the plane is 0: blending there would change nothing."""
+    rows = np.flatnonzero(plane.any(axis=1))
+    if not rows.size:
+        return slice(0), slice(0)
+    columns = np.flatnonzero(plane.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
