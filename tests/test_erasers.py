@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,3 +305,14 @@ def test_outputs_reads_a_card_and_refuses_a_wrong_one(finished: Path) -> None:
     (finished / "card.json").write_text(json.dumps({"nmae": "LaMa"}))
     with pytest.raises(BadInput, match=r"card\.json: expected name, version"):
         load_eraser(f"outputs:{finished}")
+
+
+def test_the_docs_name_every_eraser_and_setting() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "erasers.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("| `")]
+    for name, where in ERASERS.items():
+        module, attribute = where.split(":")
+        factory = getattr(importlib.import_module(module), attribute)
+        row = next(line for line in table if line.startswith((f"| `{name}`", f"| `{name}:DIR`")))
+        for setting in set(inspect.signature(factory).parameters) - {"folder"}:
+            assert f"`{setting}` (" in row, f"{name}: {setting} is not in docs/erasers.md"
