@@ -10,7 +10,8 @@ from mild_bench.errors import BadInput
 from mild_bench.images import Mask
 from mild_bench.scene import Scene
 
-EFFECTS_MARGIN = 3  # pixels around the silhouette, for its soft rim
+EFFECTS_MARGIN = 3  # pixels around silhouette and shadow, for their soft rims
+EFFECTS_LEVELS = 4  # a shadow weaker than this many of 255 grey levels is not seen at the rim
 
 
 def erase_mask(scene: Scene, people: Collection[str], source: str) -> Mask:
@@ -20,9 +21,10 @@ def erase_mask(scene: Scene, people: Collection[str], source: str) -> Mask:
         people: ids of the people to erase.
         source: ``exact``: the pixels where they show (at least half covered, nothing nearer);
             ``dilated:<px>``: those and all within so many pixels; ``box``: for each person the
-            upright box around them; ``effects``: ``dilated:3`` and every pixel, however little,
-            that changes when they leave: their shadows and soft rims, too. Outside of an
-            ``effects`` mask the truth equals the input.
+            upright box around them; ``effects``: where they show and every pixel that changes by
+            more than 4 grey levels when they leave (their shadows, too), and all within 3
+            pixels of those. Outside of an ``effects`` mask the truth is within 4 grey levels of
+            the input.
 
     Raises:
         BadInput: an unknown source, or an id that is no person of the scene.
@@ -40,7 +42,7 @@ def erase_mask(scene: Scene, people: Collection[str], source: str) -> Mask:
     if source == "exact":
         return shown
     if source == "effects":
-        return dilate(shown, EFFECTS_MARGIN) | _changed(scene, people)
+        return dilate(shown | _changed(scene, people), EFFECTS_MARGIN)
     kind, _, pixels = source.partition(":")
     if kind != "dilated" or not pixels.isascii() or not pixels.isdigit():
         raise BadInput(
@@ -51,11 +53,11 @@ def erase_mask(scene: Scene, people: Collection[str], source: str) -> Mask:
 
 def dilate(mask: Mask, pixels: int) -> Mask:
     """Return all pixels whose centre is at most ``pixels`` away from one of the mask."""
-    from scipy import ndimage
+    import cv2
 
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= pixels)
+    steps = np.arange(-pixels, pixels + 1)
+    disc = (steps[:, None] ** 2 + steps**2 <= pixels**2).astype(np.uint8)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc) > 0)
 
 
 def _shown(scene: Scene, people: Collection[str]) -> Mask:
@@ -69,7 +71,8 @@ def _changed(scene: Scene, people: Collection[str]) -> Mask:
     if scene.truth_kind == "masks-only":
         return np.zeros(scene.plate.shape[:2], np.bool_)
     truth = scene.recompose(without=scene.belongings(people))
-    return np.asarray((scene.recompose() != truth).any(axis=2))
+    change = np.abs(scene.recompose().astype(np.int16) - truth)
+    return np.asarray(change.max(axis=2) > EFFECTS_LEVELS)
 
 
 def _boxes(scene: Scene, people: Collection[str]) -> Mask:

@@ -36,7 +36,7 @@ from mild_bench.scene import Scene
 from mild_bench.store import new_folder, read_json, sha256_file, write_bytes, write_json
 from mild_bench.task import Task
 
-MAKERS = ("mild-bench", "datasets", "numpy", "pillow", "pyarrow", "scipy")
+MAKERS = ("mild-bench", "datasets", "numpy", "pillow", "pyarrow")
 
 
 def freeze(

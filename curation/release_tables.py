@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -175,7 +176,12 @@ def _layer(scene_id: str, layer: Layer) -> Row:
 
 
 def _picture(array: np.ndarray[Any, np.dtype[np.uint8]], name: str) -> Row:
-    return {"bytes": encode_png(array), "path": name}
+    return {"bytes": _png(array.tobytes(), array.shape), "path": name}
+
+
+@lru_cache(maxsize=4)  # a scene's tasks share its input and label map
+def _png(pixels: bytes, shape: tuple[int, ...]) -> bytes:
+    return encode_png(np.frombuffer(pixels, np.uint8).reshape(shape))
 
 
 def _text(values: Mapping[str, Any]) -> str:

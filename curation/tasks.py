@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from mild_bench.curation.erase_mask import erase_mask
 from mild_bench.errors import BadInput
+from mild_bench.images import Grey, Rgb
 from mild_bench.scene import Scene
 from mild_bench.task import BIN_EDGES, Strata, Task, TaskKind, task_seed
 
@@ -52,7 +53,8 @@ def tasks_of(
     counts = before or {}
     try:
         choices = _choose(scene, annotations, seed)
-        tasks = [_ask(scene, annotations, choice, counts) for choice in choices]
+        shown = (scene.recompose(), scene.label_map())
+        tasks = [_ask(scene, annotations, choice, shown, counts) for choice in choices]
     except (KeyError, IndexError, TypeError) as error:
         raise BadInput(
             f"scene {scene.scene_id}: expected the annotations of its layers, found no {error}; "
@@ -114,7 +116,11 @@ def _hidden_share(scene: Scene, annotations: Mapping[str, Any], far: str, near: 
 
 
 def _ask(
-    scene: Scene, annotations: Mapping[str, Any], choice: Choice, before: Mapping[str, int]
+    scene: Scene,
+    annotations: Mapping[str, Any],
+    choice: Choice,
+    shown: tuple[Rgb, Grey],
+    before: Mapping[str, int],
 ) -> Task:
     kind, people = choice
     turn = before.get(kind, 0) + 3 * get_args(TaskKind).index(kind)  # kinds start apart
@@ -126,10 +132,10 @@ def _ask(
         scene_id=scene.scene_id,
         kind=kind,
         erase=people,
-        input=scene.recompose(),
+        input=shown[0],
         mask=mask,
         truth=scene.recompose(without=scene.belongings(people)) if known else None,
-        people=scene.label_map(),
+        people=shown[1],
         person_ids=tuple(person.layer_id for person in scene.people),
         strata=_strata(scene, annotations, people, float(mask.mean()), source),
     )

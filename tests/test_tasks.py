@@ -169,7 +169,9 @@ def test_masks_keep_their_laws(scene: Scene, data: st.DataObject) -> None:
         assert not (mask[small] & ~mask[large]).any(), (small, large)
     truth = scene.recompose(without=scene.belongings(chosen))
     kept = ~mask["effects"]
-    np.testing.assert_array_equal(truth[kept], scene.recompose()[kept])
+    change = np.abs(truth.astype(int) - scene.recompose())
+    assert change[kept].max(initial=0) <= 4
+    assert not (dilate(change.max(axis=2) > 4, 3) & kept).any()
 
 
 def test_exact_is_what_shows_and_box_is_tight() -> None:
