@@ -222,6 +222,15 @@ def test_a_folder_with_other_files_or_a_file_is_refused(release: Path, tmp_path:
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["me.jpg"]
 
 
+def test_a_release_whose_name_is_not_utf_8_is_one_line(release: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(release, odd)
+    with pytest.raises(BadInput, match="not UTF-8; rename that file or folder") as caught:
+        erase_release(odd, "telea", tmp_path / "run")
+    assert "caf\\udce9" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_erasers_do_not_see_the_truth(release: Path, tmp_path: Path) -> None:
     erase_release(release, "clumsy[on=nothing]", tmp_path / "run")
     assert SEEN

@@ -177,7 +177,7 @@ def problem(answer: Erasure, task: Task) -> str | None:
 
 def explain(error: Exception) -> str:
     """Return one line for an error, with its type where it is not one of ours."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).encode(errors="backslashreplace").decode().split())
     named = text if isinstance(error, MildBenchError) else f"{type(error).__name__}: {text}"
     return named[:REASON_LENGTH]
 

@@ -20,6 +20,7 @@ from mild_bench.errors import BadInput
 from mild_bench.images import encode_png
 from mild_bench.run.peak import Cost
 from mild_bench.store import (
+    canonical_json,
     inside,
     number_or_none,
     read_json,
@@ -47,6 +48,7 @@ class RunFolder:
         Raises:
             BadInput: the folder holds something else, or another eraser's, release's or seed's run.
         """
+        _refuse_odd_names(header)
         _refuse_foreign(path, header)
         for folder in (path, *(path / name for name in FOLDERS)):
             sweep_parts(folder)
@@ -114,6 +116,17 @@ class RunFolder:
 def release_path(run: Path, release: Path) -> str:
     """Return how ``run`` names its release: a relative path with forward slashes."""
     return Path(os.path.relpath(release.resolve(), run.resolve())).as_posix()
+
+
+def _refuse_odd_names(header: Mapping[str, Any]) -> None:
+    try:
+        canonical_json(header)
+    except UnicodeEncodeError as error:
+        near = error.object[max(error.start - 20, 0) : error.end + 20]
+        raise BadInput(
+            f"{near!r}: a run notes the names of "
+            "its release and pictures, and this one is not UTF-8; rename that file or folder"
+        ) from error
 
 
 def _refuse_foreign(path: Path, header: Mapping[str, Any]) -> None:
