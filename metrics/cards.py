@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mild_bench.errors import BadInput
@@ -132,6 +132,21 @@ def entries_for(lpips_nets: tuple[str, ...]) -> tuple[Entry, ...]:
             raise BadInput(f"lpips_nets: expected any of {', '.join(known)}, got {net!r}{hint}")
     wanted = {f"lpips-{net}" for net in lpips_nets}
     return tuple(e for e in METRICS if not _is_lpips(e) or e.card.metric in wanted)
+
+
+def choose(entries: tuple[Entry, ...], names: Collection[str] | None) -> tuple[Entry, ...]:
+    """Return the named metrics, or all.
+
+    Raises:
+        BadInput: a name that is not among them.
+    """
+    known = [entry.card.metric for entry in entries]
+    for name in names or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadInput(f"metrics: expected any of {', '.join(known)}, got {name!r}{hint}")
+    return tuple(entry for entry in entries if names is None or entry.card.metric in names)
 
 
 def _is_lpips(entry: Entry) -> bool:

@@ -167,6 +167,7 @@ def _reach(layer: Conv | Pool, box: Box, height: int, width: int) -> Box:
 
 def _padded(known: Tensor, need: Box, more: int) -> Tensor:
     """Return a copy of the needed part; what lies outside the picture is 0."""
+    import torch
     from torch.nn import functional
 
     height, width = known.shape[-2:]
@@ -174,7 +175,9 @@ def _padded(known: Tensor, need: Box, more: int) -> Tensor:
     bottom, right = need.bottom + more, need.right + more
     part = known[:, :, max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
     sides = (max(0, -left), max(0, right - width), max(0, -top), max(0, bottom - height))
-    return functional.pad(part, sides) if any(sides) else part.clone()
+    if any(sides):
+        part = functional.pad(part, sides)
+    return part.clone(memory_format=torch.channels_last)
 
 
 def _paste(values: Tensor, need: Box, own: Box, patch: Tensor) -> None:

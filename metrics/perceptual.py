@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,9 +17,9 @@ from mild_bench.metrics.delta_network import (
     difference_boxes,
     run,
 )
-from mild_bench.metrics.regions import mean_over
 from mild_bench.metrics.view import Measure, Settings, Value, Values, View
 from mild_bench.metrics.weights import find_weights
+from mild_bench.score import Region
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,11 +91,16 @@ def load_lpips(net: Net, settings: Settings) -> tuple[Lpips, dict[str, object]]:
     Raises:
         MissingPart: its weights are nowhere to be found.
     """
+    import torch
+
     folder, download = settings.weights, settings.allow_download
     trunk = find_weights(f"{net}-trunk", folder=folder, allow_download=download)
     heads = find_weights(f"{net}-heads", folder=folder, allow_download=download)
     build = _alex if net == "alex" else _vgg
-    pairs = list(zip(trunk.tensors[::2], trunk.tensors[1::2], strict=True))
+    pairs = [
+        (weight.contiguous(memory_format=torch.channels_last), bias)
+        for weight, bias in zip(trunk.tensors[::2], trunk.tensors[1::2], strict=True)
+    ]
     known: dict[str, object] = {
         "source": f"{trunk.source}; {heads.source}",
         "sha256": trunk.sha256,
@@ -121,21 +126,55 @@ def _measure(net: Net, settings: Settings) -> Measure:
         if min(view.task.mask.shape) < SMALLEST:
             reason = f"LPIPS needs pictures of at least {SMALLEST} x {SMALLEST} pixels"
             return [dict.fromkeys(view.regions, reason) for _ in pictures]
-        return [_regions(view, distance) for distance in lpips.compare(view.truth, pictures)]
+        shares = {name: Share(region) for name, region in view.regions.items()}
+        return [_regions(shares, found) for found in lpips.compare(view.truth, pictures)]
 
     return Measure(measure, weights)
 
 
-def _regions(view: View, distance: Distance) -> Values:
-    spatial = distance.spatial(*view.task.mask.shape)
-
-    def value(region: Mask) -> Value:
-        return mean_over(spatial, region) if region.any() else "the region is empty"
-
+def _regions(shares: dict[Region, Share], distance: Distance) -> Values:
     return {
-        name: distance.whole if name == "whole" else value(region)
-        for name, region in view.regions.items()
+        name: distance.whole if name == "whole" else share.mean(distance)
+        for name, share in shares.items()
     }
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much each value of a layer's map counts in the mean of the spatial map over a region.
+
+    Enlarging a map is linear, so that its mean over a region is a weighted sum of the small map:
+    the weights are found once per task and the large maps are never made.
+    """
+
+    region: Mask
+    weights: dict[tuple[int, int], npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    def mean(self, distance: Distance) -> Value:
+        """Return the mean of ``distance.spatial`` over the region."""
+        if not self.region.any():
+            return "the region is empty"
+        return float(sum((layer * self._of(layer.shape)).sum() for layer in distance.layers))
+
+    def _of(self, size: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        height, width = size
+        if (height, width) not in self.weights:
+            rows, columns = (
+                _enlarging(small, large)
+                for small, large in zip(size, self.region.shape, strict=True)
+            )
+            counted = rows.T @ self.region @ columns
+            self.weights[height, width] = counted / np.count_nonzero(self.region)
+        return self.weights[height, width]
+
+
+def _enlarging(small: int, large: int) -> npt.NDArray[np.float64]:
+    """Return the large x small matrix of bilinear enlarging, pixel centres aligned."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    one = torch.eye(small, dtype=torch.float64)[None]
+    return np.asarray(interpolate(one, size=large, mode="linear")[0].numpy().T)
 
 
 def _alex(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Conv | Pool, ...]:
@@ -162,7 +201,8 @@ def _scaled(picture: Rgb) -> Tensor:
     import torch
 
     shift, scale = (torch.tensor(values).view(1, 3, 1, 1) for values in (SHIFT, SCALE))
-    return to_bchw(picture).mul_(2).sub_(1).sub_(shift).div_(scale)
+    scaled = to_bchw(picture).mul_(2).sub_(1).sub_(shift).div_(scale)
+    return scaled.contiguous(memory_format=torch.channels_last)
 
 
 def _batches(starts: Sequence[Patches]) -> Iterator[Sequence[Patches]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mild_bench.errors import MissingPart
 from mild_bench.images import Rgb, composite
-from mild_bench.metrics.cards import Entry, entries_for
+from mild_bench.metrics.cards import Entry, choose, entries_for
 from mild_bench.metrics.view import Measure, Settings, Value, Values, View
 from mild_bench.protocol import Protocol
 from mild_bench.score import MODES, MetricCard, Mode, Region, Score, missing
@@ -28,7 +28,7 @@ class _Ready:
 
 
 class Scorer:
-    """All metrics of a protocol, set up once.
+    """All metrics of a protocol, set up once; ``metrics`` keeps those named.
 
     Raises:
         BadInput: an unknown network, or weights that are not what they should be.
@@ -41,10 +41,12 @@ class Scorer:
         weights: Path | None = None,
         clip_checkpoint: Path | None = None,
         allow_download: bool = False,
+        metrics: Collection[str] | None = None,
     ) -> None:
         self.protocol = _name_checkpoint(protocol, clip_checkpoint)
         settings = Settings(self.protocol, weights, clip_checkpoint, allow_download)
-        self._ready = [_set_up(entry, settings) for entry in entries_for(protocol.lpips_nets)]
+        entries = choose(entries_for(protocol.lpips_nets), metrics)
+        self._ready = [_set_up(entry, settings) for entry in entries]
 
     @property
     def cards(self) -> tuple[MetricCard, ...]:

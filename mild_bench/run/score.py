@@ -240,7 +240,7 @@ def _score_pending(
 
 
 def _has_result(run: ScoredRun, task_id: str) -> bool:
-    return run.note(task_id)["status"] == "ok"
+    return bool(run.note(task_id)["status"] == "ok")
 
 
 def _pending(run: ScoredRun, task_id: str, stamp: str) -> _Pending | None:
@@ -257,7 +257,10 @@ def _pending(run: ScoredRun, task_id: str, stamp: str) -> _Pending | None:
 
 
 def _key(file: Path) -> object:
-    content = read_json(file)
+    try:
+        content = read_json(file)
+    except BadInput:  # somebody else's bytes: score it anew
+        return None
     return content.get("key") if isinstance(content, dict) else None
 
 
