@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +35,8 @@ class CheckReport:
 def write_fingerprints(workspace: Path, path: Path) -> int:
     """Write the fingerprints of all scenes of a workspace; returns how many. Atomic.
 
+    A name that ends in ``.gz`` is compressed.
+
     Raises:
         BadInput: no scenes, a broken one, or the file cannot be written.
     """
@@ -41,7 +45,8 @@ def write_fingerprints(workspace: Path, path: Path) -> int:
         for folder in tracked(scene_folders(workspace), "taking fingerprints")
     ]
     lines = [json.dumps(asdict(one), sort_keys=True, separators=(",", ":")) for one in prints]
-    write_bytes(path, "".join(line + "\n" for line in lines).encode())
+    data = "".join(line + "\n" for line in lines).encode()
+    write_bytes(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     return len(lines)
 
 
@@ -53,8 +58,12 @@ def read_fingerprints(path: Path) -> dict[str, Fingerprint]:
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; make it with 'mild-bench curate fingerprint'")
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path}: expected fingerprints, got a broken file ({error})") from error
     prints = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(data.splitlines(), start=1):
         try:
             values: dict[str, Any] = json.loads(line)
             one = Fingerprint(**{**values, "size": tuple(values["size"])})

@@ -131,6 +131,15 @@ def test_another_scene_is_refused() -> None:
         check(draw_scene(2, size=(64, 64), seed=2), KNOWN)
 
 
+def test_compressed_files_say_the_same(tmp_path: Path) -> None:
+    write_scene(tmp_path / "w", SCENE, annotate(SCENE))
+    for name in ("one.gz", "two.gz", "plain.jsonl"):
+        write_fingerprints(tmp_path / "w", tmp_path / name)
+        assert read_fingerprints(tmp_path / name) == {"scene-001": KNOWN}
+    assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "two.gz").read_bytes()
+    assert (tmp_path / "one.gz").stat().st_size < (tmp_path / "plain.jsonl").stat().st_size
+
+
 def test_a_full_size_fingerprint_is_small(tmp_path: Path) -> None:
     scene = draw_scene(0, size=(512, 512), seed=2)
     write_scene(tmp_path / "w", scene, annotate(scene))
@@ -168,6 +177,9 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / "bad.jsonl").write_text(line)
         with pytest.raises(BadInput, match="line 1 is no fingerprint"):
             read_fingerprints(tmp_path / "bad.jsonl")
+    (tmp_path / "bad.gz").write_bytes(b"no gzip")
+    with pytest.raises(BadInput, match=r"bad\.gz: expected fingerprints, got a broken file"):
+        read_fingerprints(tmp_path / "bad.gz")
     broken = replace(KNOWN, plate_sums="~~~~~~")
     with pytest.raises(BadInput, match="fingerprint: broken base 85"):
         check(with_plate(255 - SCENE.plate), broken)
