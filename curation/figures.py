@@ -154,7 +154,7 @@ def find_figures(blobs: list[Blob], size: Size, shape: tuple[int, int]) -> Finds
         if _is_person(blob, size, shape):
             figures.append(_figure(blob, size, shape, pieces=_big_pieces(group), touching=False))
             continue
-        parts = _split(blob, size, shape)
+        parts = _split(blob, size, shape) or _split_stacked(blob, size, shape)
         if parts:
             figures += [_figure(part, size, shape, pieces=1, touching=True) for part in parts]
         elif _thick(blob):
@@ -264,10 +264,25 @@ def _split(blob: Blob, size: Size, shape: tuple[int, int]) -> list[Blob]:
     for left, right in pairwise(heads):
         cuts.append(left + int(np.argmin(columns[left : right + 1])))
     cuts.append(blob.width)
-    parts = [_trim(blob, left, right) for left, right in pairwise(cuts)]
-    if all(part is not None and _is_person(part, size, shape) for part in parts):
-        return [part for part in parts if part is not None]
-    return []
+    return _if_people(
+        [_part(blob, np.s_[:, left:right]) for left, right in pairwise(cuts)], size, shape
+    )
+
+
+def _split_stacked(blob: Blob, size: Size, shape: tuple[int, int]) -> list[Blob]:
+    """Cut off somebody farther away who touches the head of a nearer one; empty if it fails."""
+    tall = size.height(blob.foot)
+    head = blob.height - tall
+    first, last = round(head - 0.1 * tall), round(head + 0.15 * tall)
+    if first < SMALLEST:
+        return []
+    row = first + int(np.argmin(blob.mask[first : last + 1].sum(1)))
+    return _if_people([_part(blob, np.s_[:row]), _part(blob, np.s_[row:])], size, shape)
+
+
+def _if_people(parts: list[Blob | None], size: Size, shape: tuple[int, int]) -> list[Blob]:
+    found = [part for part in parts if part is not None and _is_person(part, size, shape)]
+    return found if len(found) == len(parts) else []
 
 
 def _heads(blob: Blob, size: Size) -> list[int]:
@@ -284,12 +299,14 @@ def _heads(blob: Blob, size: Size) -> list[int]:
     return [int(peak) - 1 for peak in peaks]
 
 
-def _trim(blob: Blob, left: int, right: int) -> Blob | None:
-    pieces = find_blobs(blob.mask[:, left:right], smallest=1)
+def _part(blob: Blob, where: slice | tuple[slice, slice]) -> Blob | None:
+    kept = np.zeros_like(blob.mask)
+    kept[where] = blob.mask[where]
+    pieces = find_blobs(kept, smallest=1)
     if not pieces:
         return None
     main = _union([piece for piece in pieces if piece.area > 0.05 * pieces[0].area])
-    return Blob(blob.x + left + main.x, blob.y + main.y, main.width, main.height, main.mask)
+    return Blob(blob.x + main.x, blob.y + main.y, main.width, main.height, main.mask)
 
 
 def _thick(blob: Blob) -> bool:

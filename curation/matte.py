@@ -16,8 +16,11 @@ LOW, HIGH = 14.0, 30.0  # grey levels: a body pixel, and one that starts a body
 LOW_NOISE, HIGH_NOISE = 2.5, 4.0  # the same in standard deviations of the pixel's own noise
 SHADOW_RATIO = (0.5, 0.98)  # light left in a shadow; darker is taken for cloth
 SHADOW_HUE = 0.10  # how far the channels' ratios may differ in a shadow
+FEET = 0.2  # lowest share of a body, where shadows lie
+HEAD = 0.3  # of a body's height: so far above it a head may be missed
+DULL_LEAST = 60  # pixels of a body worth completing
 EDGE = 3  # pixels around the hard mask in which coverage is estimated
-FAINTEST = 10.0  # grey levels between body and plate below which coverage cannot be measured
+FAINTEST = 40.0  # grey levels between body and plate below which coverage cannot be measured
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ def find_difference(frame: Rgb, expected: Floats, noise: Floats) -> Difference:
     high = away > np.maximum(HIGH, HIGH_NOISE * noise)
     bright = _is_shadow(smooth, behind)
     body = _hysteresis(_thick(low & ~bright), high & ~bright)
+    body = _with_dull_cloth(body, low, high)
     closed = cv2.morphologyEx(body.astype(np.uint8), cv2.MORPH_CLOSE, _disc(2)).astype(bool)
     return Difference(fill_holes(closed), _hysteresis(low, high) | closed)
 
@@ -74,7 +78,7 @@ def cut_out(frame: Rgb, behind: Floats, body: Mask, others: Mask) -> Rgba:
     import cv2
 
     now = frame.astype(np.float32)
-    solid = cv2.erode(body.astype(np.uint8), _disc(1)) > 0
+    solid = cv2.erode(body.astype(np.uint8), _disc(2)) > 0
     if not solid.any():
         solid = body
     reach = (cv2.dilate(body.astype(np.uint8), _disc(EDGE)) > 0) & ~others
@@ -82,8 +86,12 @@ def cut_out(frame: Rgb, behind: Floats, body: Mask, others: Mask) -> Rgba:
     length = (towards**2).sum(2)
     share = ((now - behind) * towards).sum(2) / np.maximum(length, 1.0)
     feather = cv2.GaussianBlur(body.astype(np.float32), (0, 0), 1.0)
-    measured = np.where(length > FAINTEST**2, share, feather)
-    measured = np.where(body, np.maximum(measured, 0.55), np.minimum(measured, 0.45))
+    # In the body a colour of its own (a hand, a collar) counts as fully as a mixture would.
+    away = np.sqrt(((now - behind) ** 2).sum(2) / np.maximum(length, 1.0))
+    clear = length > FAINTEST**2
+    inner = np.where(clear, away, np.maximum(feather, 0.55))
+    outer = np.minimum(np.where(clear, share, feather), 0.45)
+    measured = np.where(body, inner, outer)
     alpha = np.where(solid, 1.0, np.where(reach, measured.clip(0, 1), 0.0))
     alpha[alpha < 0.04] = 0
     levels = np.rint(alpha * 255).astype(np.uint8)
@@ -128,6 +136,36 @@ def unpack(data: bytes, shape: tuple[int, int]) -> Mask:
     """Return the mask that ``pack`` made smaller."""
     bits = np.frombuffer(zlib.decompress(data), np.uint8)
     return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+
+
+def _with_dull_cloth(body: Mask, low: Mask, high: Mask) -> Mask:
+    """Give back what looked like shadow but lies within a body's outline: grey cloth on grey.
+
+    Around the feet, where true shadows are, it takes a strong difference.
+    """
+    import cv2
+
+    whole = body.copy()
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(body.astype(np.uint8))
+    for label in range(1, count):
+        x, y, width, height, area = (int(value) for value in stats[label])
+        if area < DULL_LEAST:
+            continue
+        box = np.s_[y : y + height, x : x + width]
+        feet = round(height * (1 - FEET))
+        cloth = np.vstack([low[box][:feet], high[box][feet:]])
+        whole[box] |= _hull(labels[box] == label) & cloth
+        head = np.s_[max(0, y - round(height * HEAD)) : y + height // 2, x : x + width]
+        whole[head] |= low[head]
+    return whole
+
+
+def _hull(mask: Mask) -> Mask:
+    import cv2
+
+    rows, columns = np.nonzero(mask)
+    outline = cv2.convexHull(np.stack([columns, rows], axis=1).astype(np.int32))
+    return np.asarray(cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), outline, 1) > 0)
 
 
 def _is_shadow(smooth: Floats, behind: Floats) -> Mask:

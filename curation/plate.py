@@ -133,8 +133,8 @@ def learn_place(path: Path) -> Place:
     count = count_frames(path)
     numbers = np.unique(np.linspace(0, count - 1, SAMPLES).round().astype(int))
     samples = [frame for _, frame in read_frames(path, wanted=frozenset(numbers.tolist()))]
-    motion = _check_fixed(path, samples)
     first = _median(samples)
+    motion = _check_fixed(path, samples, first)
     levelled = [_level(frame, first) for frame in samples]
     plate = _median(levelled)
     return Place(plate, _noise(levelled, plate), count, motion)
@@ -223,9 +223,9 @@ def _noise(samples: list[Rgb], plate: Floats) -> Floats:
     return np.asarray(cv2.GaussianBlur(cv2.dilate(noise, np.ones((3, 3))), (0, 0), 1.0))
 
 
-def _check_fixed(path: Path, samples: list[Rgb]) -> float:
-    middle = samples[len(samples) // 2]
-    shifts = [_shift(middle, frame) for frame in samples]
+def _check_fixed(path: Path, samples: list[Rgb], plate: Floats) -> float:
+    still = np.rint(plate).astype(np.uint8)
+    shifts = [_shift(still, frame) for frame in samples]
     moved = sum(shift > MOVED_PIXELS for shift in shifts)
     if moved > MOVED_SHARE * len(shifts):
         raise BadInput(
