@@ -199,7 +199,7 @@ def _group(parts: PageParts, ident: str, title: str, columns: Sequence[Column]) 
         return {
             "row": row,
             "cells": [_cell(board, row, column, axes[column.key]) for column in columns],
-            "clear": pair.clear if pair else None,
+            "told_apart": pair.clear if pair else None,
             "p": numbers.p_value(pair.difference.p) if pair else "",
             "next": pair.worse if pair else "",
         }
@@ -337,7 +337,7 @@ def _about(task: TaskRow) -> list[str]:
     if isinstance(strata.get("people"), int):
         facts.append(f"{strata['people']} people")
     if isinstance(rate := strata.get("occlusion"), float | int):
-        facts.append(f"{strata.get('occlusion_bin')} occlusion ({rate:.0%})")
+        facts.append(f"occlusion {rate:.0%} ({strata.get('occlusion_bin')})")
     if isinstance(area := strata.get("mask_area"), float | int):
         facts.append(f"mask {area:.1%} of the frame")
     names = ("human_human", "human_object", "human_background")
@@ -356,7 +356,10 @@ def _metrics(board: Board) -> list[View]:
 
 
 def _missing(board: Board) -> list[View]:
-    lines = [{"who": "everybody", "key": key, "why": why} for key, why in board.absent.items()]
+    lines = [
+        {"who": "everybody", "key": ", ".join(keys), "why": why}
+        for why, keys in board.absent_by_reason().items()
+    ]
     for row in (*board.rows, *board.controls):
         whys: dict[str, list[str]] = {}
         for column in board.columns:

@@ -58,7 +58,8 @@ class Axis:
         if self.log:
             first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
             powers = [10.0**power for power in range(first, last + 1)]
-            return powers[:: max(1, math.ceil(len(powers) / wanted))] or self._linear(2)
+            if len(powers) > 1:
+                return powers[:: math.ceil(len(powers) / wanted)]
         return self._linear(wanted)
 
     def _linear(self, wanted: int) -> list[float]:
@@ -120,7 +121,7 @@ def panel(
         body.append(f'<path class="join" d="M{"L".join(f"{x} {y}" for x, y in points)}"/>')
     for place, (level, cell) in enumerate(zip(levels, cells, strict=True)):
         y = _row(place)
-        body.append(f'<text class="lv" x="{LABEL_WIDTH - 8}" y="{y + 3.5}">{escape(level)}</text>')
+        body.append(f'<text class="lv" x="0" y="{y + 3.5}">{escape(level)}</text>')
         if axis is None or cell.mean is None:
             body.append(f'<text class="none" x="{LABEL_WIDTH + 2}" y="{y + 3.5}">\u2013</text>')
             continue

@@ -216,6 +216,15 @@ class Board:
         ordered = [chosen[metric] for metric in dict.fromkeys(c.metric for c in self.columns)]
         return tuple(sorted(ordered, key=lambda column: column != self.primary))
 
+    def absent_by_reason(self) -> dict[str, list[str]]:
+        """Return what nobody has, by reason; a metric without any score by its id alone."""
+        present = {column.metric for column in self.columns}
+        found: dict[str, dict[str, None]] = {}
+        for key, why in self.absent.items():
+            metric = key.split("/")[0]
+            found.setdefault(why, {})[key if metric in present else metric] = None
+        return {why: list(names) for why, names in found.items()}
+
     def _preferred(self) -> list[Column]:
         places = {region: place for place, region in enumerate(REGION_ORDER)}
         return sorted(

@@ -76,7 +76,7 @@ def board_as_markdown(board: Board, check: ControlCheck) -> str:
         *_list("Neighbours", _neighbours(board)),
         *_list("Controls", _controls(check)),
         *_list("Notes", _notes(board)),
-        *_list("Not scored", [f"{_text(k)}: {_text(why)}" for k, why in board.absent.items()]),
+        *_list("Not scored", _absent(board)),
         f"Release {_text(board.release.hash)}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -142,6 +142,12 @@ def _notes(board: Board) -> list[str]:
         )
         lines += [f"{_text(row.label)}: {_text(reason or '')}" for reason in reasons]
     return lines
+
+
+def _absent(board: Board) -> list[str]:
+    return [
+        f"{_text(', '.join(keys))}: {_text(why)}" for why, keys in board.absent_by_reason().items()
+    ]
 
 
 def _list(title: str, lines: list[str]) -> list[str]:

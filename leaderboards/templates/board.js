@@ -133,9 +133,15 @@
     cut(slider.value);
   };
   const set = (change) => { Object.assign(state, change); draw(); };
-  const step = (by) => set({ task: (state.task + by + data.tasks.length) % data.tasks.length });
+  // A new task starts cut through the middle of what is erased.
+  const go = (task, change = {}) => {
+    set({ task, ...change });
+    const { focus, width } = data.tasks[task];
+    cut(Math.round(100 * (focus[0] + focus[2] / 2) / width));
+  };
+  const step = (by) => go((state.task + by + data.tasks.length) % data.tasks.length);
 
-  one("#task").addEventListener("change", (event) => set({ task: Number(event.target.value) }));
+  one("#task").addEventListener("change", (event) => go(Number(event.target.value)));
   for (const side of ["left", "right"]) one(`#${side}-choice`).addEventListener("change", (event) => set({ [side]: event.target.value }));
   one("#previous").addEventListener("click", () => step(-1));
   one("#next").addEventListener("click", () => step(1));
@@ -157,7 +163,7 @@
   // The worst ten: thumbnails of what was erased; one opens above.
   const places = new Map(data.tasks.map((task, place) => [task.id, place]));
   const open = (button) => {
-    set({ task: places.get(button.dataset.task), right: String(data.erasers.indexOf(button.dataset.eraser)) });
+    go(places.get(button.dataset.task), { right: String(data.erasers.indexOf(button.dataset.eraser)) });
     one("#look").scrollIntoView();
   };
   for (const button of all(".worst button")) {
@@ -166,5 +172,5 @@
     one(".thumb", button).replaceWith(thumbnail(task, String(data.erasers.indexOf(button.dataset.eraser)), task.focus));
     button.addEventListener("click", () => open(button));
   }
-  draw();
+  go(0);
 })();
