@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,12 +84,11 @@ def tracked_at_head() -> set[str]:
 
 
 def commands() -> list[str]:
-    import click
     import typer.main
 
     from mild_bench.cli import app
 
-    def walk(command: click.Command, path: str) -> list[str]:
+    def walk(command: Any, path: str) -> list[str]:
         if not hasattr(command, "commands"):
             return [path]
         return [

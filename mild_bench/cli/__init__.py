@@ -11,6 +11,8 @@ import typer
 from mild_bench.cli import audit, board, compose, demo, doctor, erase, release, review, score, video
 from mild_bench.errors import MildBenchError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="Curate data sets for, and benchmark, human erasing.",
     no_args_is_help=True,
@@ -35,8 +37,10 @@ def main() -> None:
         app()
     except MildBenchError as error:
         _stop(str(error), code=2)
-    except KeyboardInterrupt:
-        _stop("stopped; run the same command again to go on where it was", code=130)
+    except SystemExit as stop:
+        if stop.code != INTERRUPTED:  # what typer makes of Ctrl-C
+            raise
+        _stop("stopped; run the same command again to go on where it was", code=INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _stop("the disk is full; what was finished is kept: free some space and go on", code=2)
