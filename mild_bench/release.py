@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from mild_bench.errors import BadInput
 from mild_bench.images import decode_mask_array, decode_png
@@ -16,6 +19,7 @@ from mild_bench.task import Strata, Task
 
 MANIFEST = "manifest.json"
 TASKS = "tasks"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 STRATA_COLUMNS = tuple(Strata.__dataclass_fields__)
 PICTURES = ("input", "mask", "truth", "people_map")
 TASK_COLUMNS = {"task_id", "scene_id", "kind", "erase", "person_ids", *PICTURES, *STRATA_COLUMNS}
@@ -116,6 +120,17 @@ def _check_manifest(path: Path, manifest: Any) -> None:
             f"{path}: expected name, version, files (path: sha256) and tasks (with task_id), got "
             f"no usable {', '.join(wrong)}; freeze it again"
         )
+    for task in manifest["tasks"]:
+        _check_name(path, str(task["task_id"]))
+
+
+def _check_name(path: Path, name: str) -> None:
+    # Runs name files after tasks and people.
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"{path}: expected names of letters, digits, '.', '_' and '-', got {name!r}; "
+            "do not use this release"
+        )
 
 
 def _rows(path: Path, only: frozenset[str] | None) -> Iterator[dict[str, Any]]:
@@ -151,8 +166,13 @@ def _rows(path: Path, only: frozenset[str] | None) -> Iterator[dict[str, Any]]:
 
 def _task(path: Path, row: dict[str, Any]) -> Task:
     try:
-        return task_from_row(row)
-    except (KeyError, TypeError, AttributeError) as error:
+        task = task_from_row(row)
+        for name in (task.task_id, task.scene_id, *task.person_ids, *task.erase):
+            _check_name(path, name)
+        if task.people.shape != task.mask.shape or not set(task.erase) <= set(task.person_ids):
+            raise TypeError("a label map or people of another picture")
+        return task
+    except (KeyError, TypeError, AttributeError, Image.DecompressionBombError) as error:
         raise BadInput(
             f"{path}: task {row['task_id']}: expected every value of a task, got {error}; "
             "fetch the release again"

@@ -345,6 +345,19 @@ def test_names_that_lead_out_are_refused(copy: Path, name: str) -> None:
         Release.open(copy)
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a\nb", "x" * 300])
+def test_task_names_that_could_lead_out_are_refused(copy: Path, name: str) -> None:
+    path = copy / "data/tasks-test.parquet"
+    rows = parquet.read_table(path)
+    renamed = [name, *rows["task_id"].to_pylist()[1:]]
+    parquet.write_table(rows.set_column(0, "task_id", pa.array(renamed)), path)
+    with pytest.raises(BadInput, match="expected names of letters, digits"):
+        next(Release.open(copy).tasks())
+    set_manifest(copy, tasks=[{"task_id": name}])
+    with pytest.raises(BadInput, match="expected names of letters, digits"):
+        Release.open(copy)
+
+
 @pytest.mark.parametrize("name", ["data/tasks-test.parquet", "manifest.json"])
 def test_links_that_lead_out_are_refused(copy: Path, name: str) -> None:
     outside = copy.parent / "outside"
