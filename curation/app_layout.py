@@ -61,7 +61,7 @@ SIDEBAR = {
     "metadata": ["id", "filepath", "metadata", "created_at", "last_modified_at", "picture",
                  "fingerprint", "mirrored"],
 }  # fmt: skip
-GRID_ZOOM = 9  # three or four pictures a row on a laptop; FiftyOne's own 7 shows six
+GRID_ZOOM = 8  # four pictures a row on a laptop; FiftyOne shows six
 SHOWN = ["visible", "verdict", "occlusion_bin"]
 
 # Paul Tol's bright scheme and two of his vibrant one: told apart with any colour vision.

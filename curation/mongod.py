@@ -126,7 +126,7 @@ def _launch(program: Path, folder: Path) -> psutil.Process:
     command = [
         str(program), "--dbpath", str(folder.resolve()), "--logpath", str(log.resolve()),
         "--bind_ip", "127.0.0.1", "--port", "0", "--nounixsocket",
-        "--wiredTigerCacheSizeGB", "0.25",
+        "--wiredTigerCacheSizeGB", "0.25", "--logappend", "--quiet",
     ]  # fmt: skip
     # A session of its own, so that Ctrl-C reaches the command, which still has tags to read.
     child = psutil.Popen(

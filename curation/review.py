@@ -5,9 +5,7 @@ The only file that imports fiftyone, inside functions: the import takes ten seco
 
 from __future__ import annotations
 
-import contextlib
-import io
-import socket
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -17,6 +15,7 @@ from typing import Any
 
 from mild_bench.curation import app_layout as layout
 from mild_bench.curation.app_layout import MASKS, SLICES
+from mild_bench.curation.app_server import ADDRESS, app_server, check_port
 from mild_bench.curation.app_tags import all_pictures, mirror_ledger, take_over_tags
 from mild_bench.curation.database import database_answers, database_folder, use_database
 from mild_bench.curation.ledger import Decision
@@ -122,17 +121,17 @@ def serve(workspace: Path, *, name: str | None, port: int, ready: Callable[[str]
     view = waiting if len(waiting) else dataset.view()
     looks = fo.app_config.copy()
     looks.grid_zoom = layout.GRID_ZOOM
-    # It prints that it waits for its own server, which needs ten seconds.
-    with contextlib.redirect_stdout(io.StringIO()):
+    os.environ["FIFTYONE_DISABLE_SERVICES"] = "1"  # the server is ours
+    with app_server(port, database_folder(workspace) / "app.log") as address:
         session = fo.launch_app(
-            dataset, view=view, port=port, address="127.0.0.1", remote=True, config=looks
+            dataset, view=view, port=port, address=ADDRESS, remote=True, config=looks
         )
-    ready(f"http://127.0.0.1:{port}")
-    try:
-        while True:
-            time.sleep(1)
-    finally:
-        session.close()
+        ready(address)
+        try:
+            while True:
+                time.sleep(1)
+        finally:
+            session.close()
 
 
 def _open(workspace: Path, name: str | None, *, create: bool) -> Any:
@@ -209,29 +208,34 @@ def _known(dataset: Any) -> dict[str, dict[str, Known]]:
 def _bring_in(dataset: Any, workspace: Path, folder: Path, known: dict[str, Known]) -> str:
     """Add or refresh one scene; returns ``added``, ``updated`` or ``unchanged``."""
     mark = fingerprint(folder)
-    if _is_fresh(known, mark):
+    if known and _is_fresh(known, mark):
         return "unchanged"
+    from bson import ObjectId
+
     scene, annotations = read_scene(folder)
     found = pictures(workspace, scene)
-    facts = {**scene_facts(scene, annotations), "fingerprint": mark}
+    facts = scene_facts(scene, annotations)
     labels = _labels(workspace, scene, annotations)
     dataset.delete_samples([old.id for name, old in known.items() if name not in found])
     group = _group(dataset, known)
-    # The input comes last: where it is up to date, the others are too, whenever a kill came.
-    for name in reversed(SLICES):
-        if name in found:
-            fields = {**facts, **(labels if name == "input" else {}), "filepath": str(found[name])}
-            _put(dataset, fields, known.get(name), group.element(name))
+    for name, path in found.items():
+        fields = {**facts, **(labels if name == "input" else {}), "filepath": str(path)}
+        # Set only at the end: after a kill half-way, the scene is brought in again.
+        _put(dataset, {**fields, "fingerprint": None}, known.get(name), group.element(name))
+    samples = all_pictures(dataset).match({"picture._id": ObjectId(group.id)})
+    samples.set_values("fingerprint", [_complete(mark, len(found))] * len(found))
     return "updated" if known else "added"
 
 
 def _is_fresh(known: dict[str, Known], mark: str) -> bool:
-    files = [Path(file) for old in known.values() for file in old.files]
-    return (
-        "input" in known
-        and all(old.fingerprint == mark for old in known.values())
-        and all(file.is_file() for file in files)
+    return all(
+        old.fingerprint == _complete(mark, len(known)) and all(map(os.path.isfile, old.files))
+        for old in known.values()
     )
+
+
+def _complete(mark: str, pictures: int) -> str:
+    return f"{pictures} pictures {mark}"
 
 
 def _group(dataset: Any, known: dict[str, Known]) -> Any:
@@ -303,22 +307,6 @@ def _arrange(dataset: Any) -> None:
     dataset.app_config.color_scheme = fo.ColorScheme(**layout.colour_scheme(layers))
     dataset.info["layout"] = LAYOUT
     dataset.save()
-
-
-def check_port(port: int) -> None:
-    """Refuse a port that cannot be listened on.
-
-    Raises:
-        BadInput: it is taken, or no port.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise BadInput(
-                f"port: expected a free one in 1..65535, got {port}; pass another with --port"
-            ) from error
 
 
 def _progress(folders: list[Path]) -> Iterable[Path]:

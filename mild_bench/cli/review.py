@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         name: Name = None,
     ) -> None:
         """Open or update a workspace in FiftyOne; tags set in the App go to the ledger."""
-        from mild_bench.curation.review import check_port
+        from mild_bench.curation.app_server import check_port
         from mild_bench.curation.review import review as bring_up_to_date
 
         if show:
