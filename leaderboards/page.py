@@ -86,6 +86,7 @@ def page_data(parts: PageParts) -> View:
     order = [row.label for row in (*board.rows, *board.controls)]
     places = [board.standing.labels.index(label) for label in order]
     digits = [_digits(board, column) for column in board.headline]
+    images: dict[str, int] = {}  # tasks of one scene share their input, "truth" shares the truth
     tasks = []
     for task_id in board.standing.task_ids if parts.pictures else ():
         if task_id not in parts.pictures:
@@ -98,10 +99,10 @@ def page_data(parts: PageParts) -> View:
             "width": pictures.width,
             "height": pictures.height,
             "focus": pictures.focus,
-            "input": pictures.input,
+            "input": _place(pictures.input, images),
             "outline": pictures.outline,
-            "truth": _crop(pictures.truth),
-            "results": [_crop(pictures.results.get(label)) for label in order],
+            "truth": _crop(pictures.truth, images),
+            "results": [_crop(pictures.results.get(label), images) for label in order],
             "failed": [row.reason if row and row.status == "failed" else None for row in rows],
             "scores": [
                 [
@@ -115,7 +116,7 @@ def page_data(parts: PageParts) -> View:
         f"{numbers.title(column, with_mode=False)} {numbers.arrow(column)}"
         for column in board.headline
     ]
-    return {"erasers": order, "keys": titles, "tasks": tasks}
+    return {"erasers": order, "keys": titles, "images": list(images), "tasks": tasks}
 
 
 def worst_tasks(board: Board, row: Row, count: int = WORST) -> list[tuple[str, float]]:
@@ -345,8 +346,15 @@ def _about(task: TaskRow) -> list[str]:
     return facts
 
 
-def _crop(crop: Crop | None) -> list[Any] | None:
-    return None if crop is None else [crop.x, crop.y, crop.width, crop.height, crop.uri]
+def _crop(crop: Crop | None, images: dict[str, int]) -> list[int] | None:
+    if crop is None:
+        return None
+    return [crop.x, crop.y, crop.width, crop.height, _place(crop.uri, images)]
+
+
+def _place(uri: str, images: dict[str, int]) -> int:
+    """Return where a picture stands in the table of pictures; adds it when it is new."""
+    return images.setdefault(uri, len(images))
 
 
 def _metrics(board: Board) -> list[View]:

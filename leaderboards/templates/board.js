@@ -54,10 +54,10 @@
   const INPUT = "input", TRUTH = "truth";
   const names = [INPUT, TRUTH, ...data.erasers.map((_, place) => String(place))];
   const nameOf = (choice) => ({ [INPUT]: "Input", [TRUTH]: "Truth" })[choice] ?? data.erasers[choice];
-  const cropOf = (task, choice) => choice === INPUT ? [0, 0, 0, 0, ""] : choice === TRUTH ? task.truth : task.results[choice];
+  const cropOf = (task, choice) => choice === INPUT ? [0, 0, 0, 0, null] : choice === TRUTH ? task.truth : task.results[choice];
   const percent = (share) => `${share * 100}%`;
-  const picture = (task, uri, [x, y, width, height]) => {
-    const image = make("img", { src: uri, alt: "", draggable: false });
+  const picture = (task, place, [x, y, width, height]) => {
+    const image = make("img", { src: data.images[place], alt: "", draggable: false });
     image.style.left = percent(x / task.width);
     image.style.top = percent(y / task.height);
     image.style.width = percent(width / task.width);
