@@ -39,6 +39,10 @@ class ControlCheck:
     faults: tuple[ControlFault, ...]
     unchecked: tuple[str, ...]
 
+    def metrics(self) -> list[str]:
+        """Return the ids of the metrics with a fault, in board order."""
+        return list(dict.fromkeys(fault.key.split("/")[0] for fault in self.faults))
+
     def of_key(self, key: str) -> list[ControlFault]:
         """Return the faults of one score key."""
         return [fault for fault in self.faults if fault.key == key]
@@ -56,6 +60,15 @@ def check_controls(board: Board) -> ControlCheck:
         if not verdicts:
             unchecked.append(f"{control.label}: no mean that a verdict could rest on")
     return ControlCheck(checked, tuple(faults), tuple(unchecked))
+
+
+def all_warnings(board: Board, check: ControlCheck) -> list[str]:
+    """Return what concerns the board as a whole, a ranking score that fails first."""
+    flagged = [
+        f"the score that ranks is flagged: {fault.text}"
+        for fault in check.of_key(board.protocol.primary)
+    ]
+    return [*flagged, *board.warnings]
 
 
 def _verdicts(board: Board, control: Row) -> Iterator[ControlFault | None]:

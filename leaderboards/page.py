@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mild_bench.leaderboards import numbers, plots
-from mild_bench.leaderboards.controls import ControlCheck
+from mild_bench.leaderboards.controls import ControlCheck, all_warnings
 from mild_bench.leaderboards.pictures import Crop, TaskPictures
 from mild_bench.leaderboards.ranking import REGION_ORDER, Board, Cell, Column, Row
 from mild_bench.leaderboards.record import TaskRow
@@ -63,7 +63,7 @@ def page_view(parts: PageParts) -> View:
         "scenes": len(set(board.standing.scenes(tasks))),
         "erasers": len(board.rows),
         "lead": _lead(board),
-        "warnings": board.warnings,
+        "warnings": all_warnings(board, parts.check),
         "check": parts.check,
         "control_verdict": _verdict(parts.check),
         "groups": _groups(parts),
@@ -158,7 +158,8 @@ def _verdict(check: ControlCheck) -> str:
         return ""
     if not check.faults:
         return f"All {check.checked} control checks came out as they must."
-    return f"{len(check.faults)} of {check.checked} control checks came out wrong."
+    metrics = ", ".join(check.metrics())
+    return f"{len(check.faults)} of {check.checked} control checks came out wrong, in {metrics}."
 
 
 def _groups(parts: PageParts) -> list[View]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mild_bench.leaderboards.controls import ControlCheck
+from mild_bench.leaderboards.controls import ControlCheck, all_warnings
 from mild_bench.leaderboards.numbers import arrow, decimals, interval, number, p_value
 from mild_bench.leaderboards.ranking import Board, Cell, Column, Row
 from mild_bench.leaderboards.slices import Slice
@@ -31,7 +31,7 @@ def board_as_json(board: Board, check: ControlCheck, slices: tuple[Slice, ...]) 
         },
         "slices": [_slice_json(board, one) for one in slices],
         "absent": board.absent,
-        "warnings": list(board.warnings),
+        "warnings": all_warnings(board, check),
     }
 
 
@@ -71,10 +71,10 @@ def board_as_markdown(board: Board, check: ControlCheck) -> str:
         f"{len(tasks)} tasks from {scenes} scenes, protocol {_text(board.protocol.label)}. "
         "Means with 95% bootstrap intervals over scenes; "
         f"ranked by {_text(board.protocol.primary)}.",
-        *[f"**Note:** {_text(warning)}." for warning in board.warnings],
+        *[f"**Note:** {_text(warning)}." for warning in all_warnings(board, check)],
         _table(board, check),
         *_list("Neighbours", _neighbours(board)),
-        *_list("Controls", _controls(check)),
+        *_list("Controls", _controls(board, check)),
         *_list("Notes", _notes(board)),
         *_list("Not scored", _absent(board)),
         f"Release {_text(board.release.hash)}.",
@@ -125,10 +125,13 @@ def _neighbours(board: Board) -> list[str]:
     ]
 
 
-def _controls(check: ControlCheck) -> list[str]:
+def _controls(board: Board, check: ControlCheck) -> list[str]:
     right = check.checked - len(check.faults)
     summary = f"{right} of {check.checked} checks came out as they must." if check.checked else ""
-    faults = [f"\u26a0 {_text(fault.key)}: {_text(fault.text)}" for fault in check.faults]
+    shown = [fault for column in board.headline for fault in check.of_key(column.key)]
+    faults = [f"\u26a0 {_text(fault.key)}: {_text(fault.text)}" for fault in shown]
+    if len(shown) < len(check.faults):
+        faults.append(f"{len(check.faults) - len(shown)} more on other scores: see board.json")
     return [line for line in (summary, *faults, *map(_text, check.unchecked)) if line]
 
 

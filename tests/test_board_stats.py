@@ -230,6 +230,16 @@ def test_flag_when_a_metric_prefers_the_untouched_input() -> None:
     assert "copy-input (0.99) beats the best real eraser, good" in fault.text
 
 
+def test_flagged_ranking_score_is_said_on_top() -> None:
+    records = five_records()
+    for task in records[1]["tasks"]:
+        task["scores"][PRIMARY] = 0.01
+    board = rank_records(parsed(*records))
+    text = board_as_markdown(board, check_controls(board))
+    warning = "the score that ranks is flagged: copy-input (0.01) beats the best real eraser, good"
+    assert text.index(warning) < text.index("| Rank |")
+
+
 def test_flag_when_a_metric_prefers_anything_to_the_truth() -> None:
     records = five_records()
     for task in records[0]["tasks"]:
