@@ -126,10 +126,7 @@ def _until(condition: Any) -> None:
 def _save(browser: Any, path: Path) -> None:
     shot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
     buffer = io.BytesIO()
-    palette = shot.quantize(COLOURS)
-    shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
-        buffer, format="PNG", optimize=True
-    )
+    shot.quantize(COLOURS, kmeans=2).save(buffer, format="PNG", optimize=True)
     write_bytes(path, buffer.getvalue())
     print(f"{path}: {path.stat().st_size // 1000} KB")
 
