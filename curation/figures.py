@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +15,7 @@ SMALLEST = 24  # pixels: lower than that a figure cannot be told from noise
 SHAPE = (1.4, 5.0)  # height / width of what the size prior is learned from
 HEIGHTS = (0.72, 1.3)  # of the expected height
 WIDEST = 0.72  # of the expected height: arms out, a long step
-WHOLE_AREA = 0.7  # of the expected area
+WHOLE_AREA = (0.7, 1.35)  # of the expected area
 EDGE_AREA = 0.1  # at the frame's edge part of a person is enough
 LEFT_OVER = 0.25  # of a person's area: more than that is somebody who must not be lost
 THICK = 5  # pixels: a tape that flaps is long but not thick
@@ -154,9 +154,12 @@ def find_figures(blobs: list[Blob], size: Size, shape: tuple[int, int]) -> Finds
         if _is_person(blob, size, shape):
             figures.append(_figure(blob, size, shape, pieces=_big_pieces(group), touching=False))
             continue
-        parts = _split(blob, size, shape) or _split_stacked(blob, size, shape)
-        if parts:
-            figures += [_figure(part, size, shape, pieces=1, touching=True) for part in parts]
+        beside, stacked = _split(blob, size, shape), _split_stacked(blob, size, shape)
+        if beside:
+            figures += [_figure(part, size, shape, pieces=1, touching=True) for part in beside]
+        elif stacked:  # whoever stands behind a head has lost their feet
+            found = [_figure(part, size, shape, pieces=1, touching=True) for part in stacked]
+            figures += [replace(figure, whole=False) for figure in found]
         elif _thick(blob):
             if blob.area < LEFT_OVER * size.usual_area(blob.foot):
                 scraps.append(blob)
@@ -198,7 +201,8 @@ def _figure(
     edge = at_edge(blob, shape)
     truncation = round(float(np.clip(1 - share, 0, 1)), 3) if edge else 0.0
     tall = size.height(blob.foot)
-    whole = not edge and share > WHOLE_AREA and 0.88 * tall < blob.height < 1.15 * tall
+    usual = WHOLE_AREA[0] < share < WHOLE_AREA[1]
+    whole = not edge and usual and 0.88 * tall < blob.height < 1.15 * tall
     return Figure(blob, truncation, touching, pieces, whole and pieces == 1)
 
 
@@ -305,7 +309,7 @@ def _part(blob: Blob, where: slice | tuple[slice, slice]) -> Blob | None:
     pieces = find_blobs(kept, smallest=1)
     if not pieces:
         return None
-    main = _union([piece for piece in pieces if piece.area > 0.05 * pieces[0].area])
+    main = _union([piece for piece in pieces if piece.area > 0.015 * pieces[0].area])
     return Blob(blob.x + main.x, blob.y + main.y, main.width, main.height, main.mask)
 
 

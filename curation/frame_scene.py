@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mild_bench.curation.figures import Figure, Finds, Size
-from mild_bench.curation.matte import cut_out, light_lost, unpack
+from mild_bench.curation.matte import EDGE, cut_out, light_lost, unpack
 from mild_bench.curation.plate import Drift, Floats, Place, fit_drift
 from mild_bench.images import Mask, Rgb
 from mild_bench.scene import Layer, Scene
@@ -111,7 +111,7 @@ def frame_scene(
                 truncation=figure.truncation,
             )
         )
-    plate = _plate(moment.frame, behind.picture, light, taken, scraps)
+    plate = _plate(moment.frame, behind.picture, light, taken, [*bodies, *scraps])
     made = Scene(scene_id, split, group, "derived", plate, tuple(layers), licence, credits)
     apart = np.abs(made.recompose().astype(np.float32) - moment.frame)
     drift = moment.drift(place)
@@ -189,14 +189,14 @@ def _shadows(
     return effects
 
 
-def _plate(frame: Rgb, behind: Floats, light: Floats, taken: Mask, scraps: Sequence[Mask]) -> Rgb:
+def _plate(frame: Rgb, behind: Floats, light: Floats, taken: Mask, gone: Sequence[Mask]) -> Rgb:
+    """Return the empty picture: faint fringes around bodies and scraps go with them."""
     import cv2
 
     lit = frame.astype(np.float32) / np.maximum(light, 0.2)[..., None]
-    filled = taken.copy()
-    for scrap in scraps:
-        filled |= cv2.dilate(scrap.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-    plate = np.where(filled[..., None], behind, lit)
+    fringe = np.ones((2 * EDGE + 3, 2 * EDGE + 3), np.uint8)
+    filled = cv2.dilate(np.logical_or.reduce(gone).astype(np.uint8), fringe) > 0
+    plate = np.where((filled | taken)[..., None], behind, lit)
     return np.asarray(np.rint(plate).clip(0, 255).astype(np.uint8))
 
 

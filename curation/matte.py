@@ -14,11 +14,11 @@ from mild_bench.images import Mask, Rgb, Rgba
 
 LOW, HIGH = 14.0, 30.0  # grey levels: a body pixel, and one that starts a body
 LOW_NOISE, HIGH_NOISE = 2.5, 4.0  # the same in standard deviations of the pixel's own noise
-SHADOW_RATIO = (0.5, 0.98)  # light left in a shadow; darker is taken for cloth
+SHADOW_RATIO = (0.7, 0.98)  # light left in a soft shadow; darker is taken for cloth or a shoe
 SHADOW_HUE = 0.10  # how far the channels' ratios may differ in a shadow
-FEET = 0.2  # lowest share of a body, where shadows lie
+FEET = 0.4  # lowest share of a body, where shadows lie
 HEAD = 0.3  # of a body's height: so far above it a head may be missed
-DULL_LEAST = 60  # pixels of a body worth completing
+DULL_LEAST = 150  # pixels of a body worth completing
 EDGE = 3  # pixels around the hard mask in which coverage is estimated
 FAINTEST = 40.0  # grey levels between body and plate below which coverage cannot be measured
 
