@@ -22,6 +22,7 @@ from mild_bench.errors import BadInput, MissingPart
 from mild_bench.images import Rgb
 from mild_bench.metrics.regions import square_around
 from mild_bench.metrics.view import Measure, Settings, Values, View
+from mild_bench.protocol import Protocol
 from mild_bench.score import Region
 from mild_bench.store import canonical_json, sha256, sha256_file
 
@@ -147,6 +148,7 @@ def _embeddings(clip: Clip, view: View, picture: Rgb) -> dict[Region, Tensor]:
 
 
 _LOADING = threading.Lock()
+_PRESET = (Protocol("").clip_model, Protocol("").clip_weights)
 _MEND = (
     "give a local open_clip checkpoint with --clip-weights FILE, or let it be fetched with "
     "--allow-download"
@@ -155,10 +157,14 @@ _MEND = (
 
 def _locate(settings: Settings) -> Source:
     """Return which network and which file, without touching the network unless allowed."""
+    model, tag = settings.protocol.clip_model, settings.protocol.clip_weights
+    wanted = settings.clip_checkpoint is not None or settings.allow_download
+    if not wanted and (model, tag) == _PRESET and not _any_cache():
+        # importing open_clip takes seconds: not for a known name that can be nowhere
+        raise MissingPart(f"no CLIP weights for {model} {tag} in the caches; {_MEND}")
     import open_clip
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-    model, tag = settings.protocol.clip_model, settings.protocol.clip_weights
     if settings.clip_checkpoint is not None:
         return _local(model, settings.clip_checkpoint)
     _check_model(model, open_clip.list_models())
@@ -208,6 +214,13 @@ def _check_model(model: str, known: list[str]) -> None:
         near = difflib.get_close_matches(model, known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else "see open_clip.list_models()"
         raise BadInput(f"clip_model: open_clip has no model called {model!r}; {hint}")
+
+
+def _any_cache() -> bool:
+    from huggingface_hub import constants
+
+    hub = Path(constants.HF_HUB_CACHE)
+    return any(hub.glob("models--*")) or (Path.home() / ".cache" / "clip").is_dir()
 
 
 def _cached(config: dict[str, Any]) -> Path | None:
