@@ -268,7 +268,7 @@ def test_changed_scenes_are_refreshed_and_gone_ones_leave(dataset: Any, workspac
 def test_lost_files_and_half_added_scenes_are_mended(dataset: Any, workspace: Path) -> None:
     lost = Path(_by_scene(dataset)["apart"].visible.detections[0].mask_path)
     lost.unlink()
-    # A kill while a scene is added leaves it without its input, which comes last.
+    # As after a kill while the scene was added.
     dataset.delete_samples([_by_scene(dataset)["buried"].id])
     reviewing.review(workspace)
     assert lost.is_file()
