@@ -13,7 +13,7 @@ from mild_bench.images import Mask
 
 SMALLEST = 24  # pixels: lower than that a figure cannot be told from noise
 SHAPE = (1.4, 5.0)  # height / width of what the size prior is learned from
-HEIGHTS = (0.72, 1.3)  # of the expected height
+HEIGHTS = (0.72, 1.2)  # of the expected height
 WIDEST = 0.72  # of the expected height: arms out, a long step
 WHOLE_AREA = (0.7, 1.35)  # of the expected area
 EDGE_AREA = 0.1  # at the frame's edge part of a person is enough
