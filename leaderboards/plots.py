@@ -91,7 +91,8 @@ def interval_plot(cell: Cell, axis: Axis | None, *, says: str) -> Markup:
             + f'<circle cx="{axis.at(cell.mean)}" cy="{middle}" r="3"/>'
         )
     return Markup(
-        f'<svg class="iv" width="{CELL_WIDTH}" height="{CELL_HEIGHT}" role="img" '
+        f'<svg class="iv" width="{CELL_WIDTH}" height="{CELL_HEIGHT}" '
+        f'viewBox="0 0 {CELL_WIDTH} {CELL_HEIGHT}" role="img" '
         f'aria-label="{escape(says)}">{body}</svg>'
     )
 
