@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mild_bench.leaderboards.ranking import Board, Cell, Column, Row
+from mild_bench.leaderboards.ranking import Board, Column, Row
+from mild_bench.leaderboards.standing import Cell
 
 ERASED_REGIONS = ("hole", "whole")
 TOLERANCE = 1e-9  # relative: equal scores must not be told apart by rounding

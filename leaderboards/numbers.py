@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from mild_bench.leaderboards.ranking import Cell, Column
+from mild_bench.leaderboards.ranking import Column
+from mild_bench.leaderboards.standing import Cell
 
 MAX_DECIMALS = 4
 ARROWS = {"lower": "\u2193", "higher": "\u2191"}

@@ -10,9 +10,10 @@ from typing import Any
 from mild_bench.leaderboards import numbers, plots
 from mild_bench.leaderboards.controls import ControlCheck, all_warnings
 from mild_bench.leaderboards.pictures import Crop, TaskPictures
-from mild_bench.leaderboards.ranking import REGION_ORDER, Board, Cell, Column, Row
+from mild_bench.leaderboards.ranking import REGION_ORDER, Board, Column, Row
 from mild_bench.leaderboards.record import TaskRow
 from mild_bench.leaderboards.slices import Slice
+from mild_bench.leaderboards.standing import Cell
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST = 10

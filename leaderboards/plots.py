@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from mild_bench.leaderboards.ranking import Cell
+from mild_bench.leaderboards.standing import Cell
 
 CELL_WIDTH, CELL_HEIGHT = 84, 12
 PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT, TOP, BOTTOM, RIGHT = 250, 106, 18, 4, 20, 12

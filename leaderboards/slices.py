@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from mild_bench.leaderboards.ranking import Board, Cell
+from mild_bench.leaderboards.ranking import Board
 from mild_bench.leaderboards.record import TaskRow
+from mild_bench.leaderboards.standing import Cell
 from mild_bench.task import BIN_EDGES
 
 AREA_EDGES = (0.0, 0.05, 0.1, 0.2, 0.4)  # lower edges of the mask-area bins, share of the frame

@@ -6,8 +6,9 @@ from typing import Any
 
 from mild_bench.leaderboards.controls import ControlCheck, all_warnings
 from mild_bench.leaderboards.numbers import arrow, decimals, interval, number, p_value
-from mild_bench.leaderboards.ranking import Board, Cell, Column, Row
+from mild_bench.leaderboards.ranking import Board, Column, Row
 from mild_bench.leaderboards.slices import Slice
+from mild_bench.leaderboards.standing import Cell
 
 
 def board_as_json(board: Board, check: ControlCheck, slices: tuple[Slice, ...]) -> dict[str, Any]:

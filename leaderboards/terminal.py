@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mild_bench.leaderboards.numbers import ARROWS, decimals, interval, number
-from mild_bench.leaderboards.ranking import Cell
+from mild_bench.leaderboards.standing import Cell
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

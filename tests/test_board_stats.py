@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from mild_bench.errors import BadInput
 from mild_bench.leaderboards.controls import check_controls
 from mild_bench.leaderboards.numbers import decimals, number
-from mild_bench.leaderboards.ranking import Board, Cell, rank_records
+from mild_bench.leaderboards.ranking import Board, rank_records
 from mild_bench.leaderboards.record import parse_record
 from mild_bench.leaderboards.slices import slice_board
+from mild_bench.leaderboards.standing import Cell
 from mild_bench.leaderboards.stats import SceneBootstrap, tails
 from mild_bench.leaderboards.tables import board_as_csv, board_as_json, board_as_markdown
 from mild_bench.store import canonical_json
