@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+
+from mild_bench.errors import MissingPart
 
 ERASERS = (
     "truth", "copy-input", "mean-fill", "blur",
@@ -77,10 +81,13 @@ def _freeze(scenes: Path, release: Path) -> None:
 
 
 def _review(scenes: Path, say: Callable[[str], None]) -> None:
-    from mild_bench.curation.review import review
-
-    done = review(scenes)
-    say(f"     data set {done.name!r}; look at it: mild-bench curate review {scenes} --app")
+    # In a process of its own: FiftyOne and its database stay in memory until that ends.
+    command = [sys.executable, "-m", "mild_bench", "curate", "review", str(scenes)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise MissingPart("the review did not end well, see above; 'mild-bench doctor' may help")
+    say(f"     {done.stdout.strip()}")
+    say(f"     look at it: mild-bench curate review {scenes} --app")
 
 
 def _erase(release: Path, runs: Path) -> list[Path]:
