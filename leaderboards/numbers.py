@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from mild_bench.leaderboards.ranking import Column
+from mild_bench.leaderboards.ranking import Board, Column
 from mild_bench.leaderboards.standing import Cell
 
 MAX_DECIMALS = 4
@@ -56,3 +56,9 @@ def p_value(p: float | None) -> str:
     if p is None:
         return ""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def column_decimals(board: Board, column: Column) -> int:
+    """Return the decimals of a column from the erasers, or from the controls when alone."""
+    cells = [row.cells[column.key] for row in board.rows]
+    return decimals(cells or [row.cells[column.key] for row in board.controls])

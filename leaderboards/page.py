@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mild_bench.leaderboards import numbers, plots
 from mild_bench.leaderboards.controls import ControlCheck, all_warnings
-from mild_bench.leaderboards.pictures import Crop, TaskPictures
+from mild_bench.leaderboards.page_data import PageParts, View, page_data
 from mild_bench.leaderboards.ranking import REGION_ORDER, Board, Column, Row
-from mild_bench.leaderboards.record import TaskRow
 from mild_bench.leaderboards.slices import Slice
 from mild_bench.leaderboards.standing import Cell
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST = 10
-View = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PageParts:
-    """What a page shows.
-
-    Attributes:
-        slices: cut over the headline keys.
-        costs: seconds and memory by number of people.
-        pictures: by task id; empty for a page without the slider.
-        why_no_pictures: what to say then.
-    """
-
-    board: Board
-    check: ControlCheck
-    slices: tuple[Slice, ...]
-    costs: tuple[Slice, ...]
-    pictures: Mapping[str, TaskPictures]
-    why_no_pictures: str = ""
 
 
 def render_page(parts: PageParts) -> str:
@@ -81,45 +59,6 @@ def page_view(parts: PageParts) -> View:
     }
 
 
-def page_data(parts: PageParts) -> View:
-    """Return what the page's script reads: pictures, and scores of single tasks."""
-    board = parts.board
-    order = [row.label for row in (*board.rows, *board.controls)]
-    places = [board.standing.labels.index(label) for label in order]
-    digits = [_digits(board, column) for column in board.headline]
-    images: dict[str, int] = {}  # tasks of one scene share their input, "truth" shares the truth
-    tasks = []
-    for task_id in board.standing.task_ids if parts.pictures else ():
-        if task_id not in parts.pictures:
-            continue
-        pictures = parts.pictures[task_id]
-        rows = [board.standing.by_task[place].get(task_id) for place in places]
-        tasks.append({
-            "id": task_id,
-            "about": _about(board.standing.example[task_id]),
-            "width": pictures.width,
-            "height": pictures.height,
-            "focus": pictures.focus,
-            "input": _place(pictures.input, images),
-            "outline": pictures.outline,
-            "truth": _crop(pictures.truth, images),
-            "results": [_crop(pictures.results.get(label), images) for label in order],
-            "failed": [row.reason if row and row.status == "failed" else None for row in rows],
-            "scores": [
-                [
-                    numbers.number(row.scores.get(column.key), places) if row else "\u2013"
-                    for column, places in zip(board.headline, digits, strict=True)
-                ]
-                for row in rows
-            ],
-        })  # fmt: skip
-    titles = [
-        f"{numbers.title(column, with_mode=False)} {numbers.arrow(column)}"
-        for column in board.headline
-    ]
-    return {"erasers": order, "keys": titles, "images": list(images), "tasks": tasks}
-
-
 def worst_tasks(board: Board, row: Row, count: int = WORST) -> list[tuple[str, float]]:
     """Return the tasks with an eraser's worst primary scores, worst first, with the score."""
     primary = board.primary
@@ -139,7 +78,7 @@ def _lead(board: Board) -> str:
     if primary is None or not board.rows or board.rows[0].rank is None:
         return "No eraser has a complete primary score, so nobody is ranked."
     first = board.rows[0]
-    digits = _digits(board, primary)
+    digits = numbers.column_decimals(board, primary)
     cell = first.cells[primary.key]
     text = (
         f"{first.label} leads with {primary.card.title} {numbers.number(cell.mean, digits)} "
@@ -219,7 +158,7 @@ def _group(parts: PageParts, ident: str, title: str, columns: Sequence[Column]) 
 
 def _cell(board: Board, row: Row, column: Column, axis: plots.Axis | None) -> View:
     cell = row.cells[column.key]
-    digits = _digits(board, column)
+    digits = numbers.column_decimals(board, column)
     text = numbers.number(cell.mean, digits)
     bounds = numbers.interval(cell, digits)
     return {
@@ -230,11 +169,6 @@ def _cell(board: Board, row: Row, column: Column, axis: plots.Axis | None) -> Vi
         "plot": plots.interval_plot(cell, axis, says=f"{text} {bounds}"),
         "primary": column == board.primary,
     }
-
-
-def _digits(board: Board, column: Column) -> int:
-    cells = [row.cells[column.key] for row in board.rows]
-    return numbers.decimals(cells or [row.cells[column.key] for row in board.controls])
 
 
 def _slice_set(parts: PageParts, column: Column) -> View:
@@ -250,7 +184,7 @@ def _slice_set(parts: PageParts, column: Column) -> View:
                 one,
                 column.key,
                 f"g-{column.key}-{n}".replace("/", "-"),
-                _digits(board, column),
+                numbers.column_decimals(board, column),
             )
             for n, one in enumerate(parts.slices)
         ],
@@ -321,7 +255,7 @@ def _significant(value: float) -> int:
 def _worst(board: Board) -> list[View]:
     if board.primary is None:
         return []
-    digits = _digits(board, board.primary)
+    digits = numbers.column_decimals(board, board.primary)
     return [
         {
             "label": row.label,
@@ -332,31 +266,6 @@ def _worst(board: Board) -> list[View]:
         }
         for row in board.rows
     ]
-
-
-def _about(task: TaskRow) -> list[str]:
-    strata = task.strata
-    facts = [f"erase: {task.kind}"]
-    if isinstance(strata.get("people"), int):
-        facts.append(f"{strata['people']} people")
-    if isinstance(rate := strata.get("occlusion"), float | int):
-        facts.append(f"occlusion {rate:.0%} ({strata.get('occlusion_bin')})")
-    if isinstance(area := strata.get("mask_area"), float | int):
-        facts.append(f"mask {area:.1%} of the frame")
-    names = ("human_human", "human_object", "human_background")
-    facts += [name.replace("_", "\u2013") for name in names if strata.get(name) is True]
-    return facts
-
-
-def _crop(crop: Crop | None, images: dict[str, int]) -> list[int] | None:
-    if crop is None:
-        return None
-    return [crop.x, crop.y, crop.width, crop.height, _place(crop.uri, images)]
-
-
-def _place(uri: str, images: dict[str, int]) -> int:
-    """Return where a picture stands in the table of pictures; adds it when it is new."""
-    return images.setdefault(uri, len(images))
 
 
 def _metrics(board: Board) -> list[View]:

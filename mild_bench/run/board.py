@@ -15,7 +15,8 @@ from PIL import Image
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb, composite, read_rgb
 from mild_bench.leaderboards.controls import check_controls
-from mild_bench.leaderboards.page import PageParts, render_page
+from mild_bench.leaderboards.page import render_page
+from mild_bench.leaderboards.page_data import PageParts
 from mild_bench.leaderboards.pictures import TaskPictures, task_pictures
 from mild_bench.leaderboards.ranking import Board, rank_records
 from mild_bench.leaderboards.record import Record, labels, parse_record
