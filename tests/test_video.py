@@ -105,7 +105,7 @@ def workspace(film: Film, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(**changes: object) -> Settings:
     values: dict[str, object] = {"every": EVERY, "name": "walkers", "max_scenes": 8, **changes}
-    return Settings(**values)  # type: ignore[arg-type]
+    return Settings(**values)
 
 
 def iou(one: np.ndarray, two: np.ndarray) -> float:
