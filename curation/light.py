@@ -114,12 +114,12 @@ def _contact(item: Placed, camera: Camera, ambient: float) -> Floats:
     spots = [(*item.at(foot), 0.13, 0.5) for foot in item.asset.feet]
     middle = np.mean([item.at(foot) for foot in item.asset.feet], axis=0)
     width = 0.3 if item.asset.is_person else 0.5 * _width_m(item)
-    spots += [(float(middle[0]), float(middle[1]), width, ambient * 0.45)]
-    spots += [(float(middle[0]), float(middle[1]), width * 1.9, ambient * 0.16)]
+    spots += [(float(middle[0]), float(middle[1]), width, ambient * 0.5)]
     for x, y, radius, strength in spots:
         across = (columns - np.float32(x)) / np.float32(max(radius * scale, 0.8))
         along = (rows - np.float32(y)) / np.float32(max(radius * scale * squash, 0.7))
-        kept *= 1 - np.float32(strength) * np.exp(-(across**2 + along**2) / 2)
+        # Like a Gaussian, but zero from 2.4 standard deviations on: a shadow has an end.
+        kept *= 1 - np.float32(strength) * np.maximum(0, 1 - (across**2 + along**2) / 5.76) ** 3
     return np.asarray(1 - kept)
 
 
