@@ -14,6 +14,7 @@ from mild_bench.images import Rgb, Rgba
 
 Floats = npt.NDArray[np.float32]
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+RIM = 0.6  # how much of the light behind reaches the very edge of a silhouette
 JPEG_QUALITY = 92  # what the plates were saved with
 
 
@@ -80,13 +81,23 @@ def photograph(image: Image.Image, behind: Rgb, look: Look, rng: np.random.Gener
     values = np.asarray(soft).astype(np.float32) / np.float32(255)
     rgb, alpha = values[..., :3], values[..., 3:]
     grain = rng.normal(0, look.grain, rgb.shape[:2]).astype(np.float32)[..., None]
-    rgb = (rgb + grain).clip(0, 1)
+    rgb = (_wrap(rgb, alpha, behind) + grain).clip(0, 1)
     under = behind.astype(np.float32) / np.float32(255)
     saved = _jpeg(rgb * alpha + under * (1 - alpha))
     solid = alpha > 0.5
     back = np.where(solid, (saved - under * (1 - alpha)) / np.maximum(alpha, 0.5), rgb)
     out = np.concatenate([back.clip(0, 1), alpha], axis=2)
     return np.asarray(np.floor(out * 255 + np.float32(0.5)).astype(np.uint8))
+
+
+def _wrap(rgb: Floats, alpha: Floats, behind: Rgb) -> Floats:
+    """Let light from behind spill over the rim, as it does around everything in a photograph."""
+    reach = max(1.5, behind.shape[0] / 170)
+    whole = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8))
+    inner = np.asarray(whole.filter(ImageFilter.GaussianBlur(reach)), np.float32)[..., None]
+    rim = (1 - inner / np.float32(255)) * np.float32(RIM)
+    glow = Image.fromarray(behind).filter(ImageFilter.GaussianBlur(behind.shape[0] / 36))
+    return np.asarray(rgb + (np.asarray(glow, np.float32) / np.float32(255) - rgb) * rim)
 
 
 def shadow(

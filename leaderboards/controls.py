@@ -2,7 +2,8 @@
 
 A control ``first`` (``truth``) must not be beaten by anybody. A control ``last`` (``copy-input``,
 ``mean-fill``, ``blur``) must not beat the best real eraser where people were erased (hole and
-whole picture); outside of the mask and on its band, leaving the picture alone is right.
+whole picture); outside of the mask and on its band, and where a
+metric measures harm, leaving the picture alone is right.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _verdicts(board: Board, control: Row) -> Iterator[ControlFault | None]:
             continue
         if control.control == "first":
             rivals = [row for row in (*board.rows, *board.controls) if row is not control]
-        elif column.region in ERASED_REGIONS:
+        elif column.region in ERASED_REGIONS and not column.card.harm:
             rivals = list(board.rows)
         else:
             continue

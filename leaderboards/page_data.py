@@ -58,7 +58,7 @@ def page_data(parts: PageParts) -> View:
             "outline": pictures.outline,
             "truth": _crop(pictures.truth, images),
             "results": [_crop(pictures.results.get(label), images) for label in order],
-            "failed": [row.reason if row and row.status == "failed" else None for row in rows],
+            "failed": [row.reason if row and row.status != "ok" else None for row in rows],
             "scores": [
                 [
                     numbers.number(row.scores.get(column.key), places) if row else "\u2013"

@@ -260,6 +260,7 @@ def _mean(row: Row, key: str) -> float:
 def _notes(record: Record) -> tuple[str, ...]:
     card = record.eraser
     failed = [task for task in record.tasks if task.status == "failed"]
+    missing = [task for task in record.tasks if task.status == "missing"]
     notes = []
     if any(_same_data(name, record.release.name) for name in card.trained_on):
         notes.append(f"trained on {record.release.name}: not a fair comparison")
@@ -267,6 +268,8 @@ def _notes(record: Record) -> tuple[str, ...]:
         notes.append("looks at the truth")
     if failed:
         notes.append(f"{len(failed)} of {len(record.tasks)} tasks failed: {failed[0].reason}")
+    if missing:
+        notes.append(f"{len(missing)} of {len(record.tasks)} tasks were not run")
     if not card.deterministic:
         notes.append("not deterministic: another run may differ")
     return tuple(notes)

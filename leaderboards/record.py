@@ -91,6 +91,7 @@ class MetricInfo(_Part):
     needs: list[str] = []
     paper: str = ""
     summary: str = ""
+    harm: bool = False
 
 
 class TaskRow(_Part):
@@ -99,7 +100,7 @@ class TaskRow(_Part):
     task_id: str
     scene_id: str
     kind: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "missing"]
     reason: str | None = None
     strata: dict[str, JsonValue] = {}
     seconds: NonNegative | None = None
@@ -111,6 +112,8 @@ class TaskRow(_Part):
         """Say why there is no value under ``key``."""
         if self.status == "failed":
             return f"the eraser failed: {self.reason}"
+        if self.status == "missing":
+            return f"not run: {self.reason}"
         return self.reasons.get(key, "not scored")
 
 

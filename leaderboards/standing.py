@@ -100,5 +100,5 @@ class Standing:
 
 
 def _value(task: TaskRow | None, key: str) -> float:
-    value = None if task is None or task.status == "failed" else task.scores.get(key)
+    value = None if task is None or task.status != "ok" else task.scores.get(key)
     return float("nan") if value is None else value

@@ -106,7 +106,7 @@ METRICS = (
         MetricCard(
             "bystander", "Bystander change", "1", "lower", 0, 1, "of full range",
             ("hole", "outside"), ("bystanders",), "mild-bench; see docs/metrics.md",
-            "mean absolute change of the visible people who were to stay",
+            "mean absolute change of the visible people who were to stay", harm=True,
         ),
         "mild_bench.metrics.bystander:bystander_measure",
     ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mild_bench.images import Mask, Rgb
+from mild_bench.images import Mask, Rgb, composite
 from mild_bench.metrics.view import FloatRgb, Measure, Settings, Value, Values, View, to_float
 
 STRETCH = 16  # pixels: side of the tiles in which steps are averaged before they are compared
@@ -51,7 +51,7 @@ class Outline:
         return np.bincount(self.stretch, step) / np.bincount(self.stretch)
 
 
-def seam(result: FloatRgb, truth: FloatRgb, outline: Outline) -> Value:
+def seam(result: FloatRgb, truths: Sequence[FloatRgb], outline: Outline) -> Value:
     """Return how much stronger the result steps across the outline than the truth; lower is better.
 
     Steps are averaged over stretches of about 16 pixels, so that texture which is plausible but
@@ -59,11 +59,14 @@ def seam(result: FloatRgb, truth: FloatRgb, outline: Outline) -> Value:
     outline's pixels. In [0, 1], 0 = nowhere stronger than in the truth.
 
     Args:
-        result, truth: float height x width x 3 in [0, 1].
+        result: float height x width x 3 in [0, 1].
+        truths: the truth, and the truth pasted into the input where the task has a mask: a step
+            that any answer leaves (a shadow that sticks out of the mask) is nobody's seam.
     """
     if not outline.inner.size:
         return "the mask has no outline inside the picture"
-    excess = np.maximum(outline.steps(result) - outline.steps(truth), 0)
+    allowed = np.max([outline.steps(truth) for truth in truths], axis=0)
+    excess = np.maximum(outline.steps(result) - allowed, 0)
     weights = np.bincount(outline.stretch)
     return float((excess * weights).sum() / weights.sum())
 
@@ -73,6 +76,8 @@ def seam_measure(settings: Settings) -> Measure:
 
     def measure(view: View, pictures: Sequence[Rgb]) -> list[Values]:
         outline = Outline.of(view.task.mask)
-        return [{"band": seam(to_float(one), view.truth_float, outline)} for one in pictures]
+        pasted = to_float(composite(view.truth, view.task.input, view.task.mask))
+        truths = (view.truth_float, pasted)
+        return [{"band": seam(to_float(one), truths, outline)} for one in pictures]
 
     return Measure(measure)

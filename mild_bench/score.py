@@ -22,6 +22,7 @@ class MetricCard:
         low, high: the range of values.
         needs: any of ``truth``, ``weights``, ``attention``, ``bystanders``.
         regions: where it is measured.
+        harm: it measures what erasing breaks, so a picture left as it was may win.
     """
 
     metric: str
@@ -35,6 +36,7 @@ class MetricCard:
     needs: tuple[str, ...]
     paper: str
     summary: str
+    harm: bool = False
 
     def as_json(self) -> dict[str, object]:
         """Return the card as plain JSON values (infinite bounds become None)."""

@@ -104,13 +104,13 @@ def parsed(*values: Json) -> list[Record]:
 
 
 def without_task(values: Json, task_id: str, *, how: str) -> Json:
-    """Take a task's scores away: ``failed``, ``null`` or ``gone``."""
+    """Take a task's scores away: ``failed``, ``missing``, ``null`` or ``gone``."""
     changed = copy.deepcopy(values)
     [task] = [task for task in changed["tasks"] if task["task_id"] == task_id]
     if how == "gone":
         changed["tasks"].remove(task)
-    elif how == "failed":
-        task.update(status="failed", reason="ran out of memory", scores={}, reasons={})
+    elif how in ("failed", "missing"):
+        task.update(status=how, reason="ran out of memory", scores={}, reasons={})
     else:
         task["scores"][PRIMARY] = None
         task["reasons"][PRIMARY] = "no truth"

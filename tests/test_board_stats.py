@@ -167,7 +167,7 @@ def test_scaling_and_shifting_a_metric_keeps_ranks(scale: float, shift: float) -
     assert [row.rank_high for row in after.rows] == [row.rank_high for row in before.rows]
 
 
-@pytest.mark.parametrize("how", ["failed", "null", "gone"])
+@pytest.mark.parametrize("how", ["failed", "missing", "null", "gone"])
 def test_row_that_misses_a_task_has_no_mean_and_no_rank(how: str) -> None:
     records = five_records()
     records[2] = without_task(records[2], "scene-004-1", how=how)
@@ -360,3 +360,12 @@ def test_numbers_have_the_digits_their_intervals_support() -> None:
     assert number(-0.5, 2) == "\u22120.50"
     assert number(-0.0001, 2) == "0.00"
     assert number(None, 2) == "–"
+
+
+def test_leaving_the_picture_alone_may_win_where_harm_is_measured() -> None:
+    records = five_records()
+    for values in records:
+        for card in values["metrics"]:
+            card["harm"] = True
+    board = rank_records(parsed(*records))
+    assert not [fault for fault in check_controls(board).faults if fault.control != "truth"]

@@ -160,6 +160,15 @@ def test_seam_is_the_step_on_a_flat_picture(scorer: Scorer) -> None:
     assert everywhere["seam/band/raw"].value == 0  # brighter all over: no seam
 
 
+def test_truth_pasted_into_a_mask_that_leaves_the_shadow_has_no_seam(scorer: Scorer) -> None:
+    task = example()
+    assert task.truth is not None
+    beyond = (task.input != task.truth).any(axis=2) & ~task.mask
+    assert beyond.any()  # the shadow sticks out
+    scores = _by_key(scorer.score(task, [task.truth])[0])
+    assert scores["seam/band/raw"].value == scores["seam/band/composited"].value == 0
+
+
 def test_nobody_stays_gives_nan_with_the_reason(scorer: Scorer) -> None:
     task = replace(example(), erase=("a", "b"))
     scores = _by_key(scorer.score(task, [task.input])[0])

@@ -120,7 +120,7 @@
       for (const side of ["left", "right"]) row.append(make("td", { textContent: scoreOf(task, state[side], key) }));
       return row;
     }));
-    const failed = ["left", "right"].map((side) => task.failed[state[side]] && `${nameOf(state[side])} failed here: ${task.failed[state[side]]}`);
+    const failed = ["left", "right"].map((side) => task.failed[state[side]] && `${nameOf(state[side])} has no result here: ${task.failed[state[side]]}`);
     one("#failed").textContent = failed.filter(Boolean).join("; ");
     one("#film").replaceChildren(...names.filter((name) => cropOf(task, name)).map((name) => {
       const button = make("button", { type: "button", title: nameOf(name) });
