@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow.parquet as parquet
 from PIL import Image
 
-from mild_bench.curation.compose import compose
-from mild_bench.curation.recipe import Recipe
-from mild_bench.curation.release import freeze
+from mild_bench.curation.composing.compose import compose
+from mild_bench.curation.composing.recipe import Recipe
+from mild_bench.curation.releasing.release import freeze
 from mild_bench.run.erase import erase_release
 
 

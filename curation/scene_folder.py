@@ -1,8 +1,8 @@
 """Scenes on disk: one folder each, in a workspace that curation fills and reviews.
 
-``WORKSPACE/scenes/<scene_id>/`` holds ``scene.json``, ``input.png``, ``plate.png`` and, by layer id,
-``layers/`` (RGBA), ``effects/`` (grey + alpha: cast and contact shadow) and ``parts/``. A scene
-folder appears whole or not at all. ``WORKSPACE/workspace.json`` says what made it.
+``WORKSPACE/scenes/<scene_id>/`` holds ``scene.json``, ``input.png``, ``plate.png`` and, by layer
+id, ``layers/`` (RGBA), ``effects/`` (grey + alpha: cast and contact shadow) and ``parts/``. A
+scene folder appears whole or not at all. ``WORKSPACE/workspace.json`` says what made it.
 """
 
 from __future__ import annotations

@@ -13,15 +13,15 @@ from make_release import draw_scene
 from typer.testing import CliRunner
 
 from mild_bench.cli import app
-from mild_bench.curation.fingerprint import check, fingerprint
-from mild_bench.curation.fingerprint_file import (
+from mild_bench.curation.annotating.occlusion import annotate
+from mild_bench.curation.releasing.fingerprint import check, fingerprint
+from mild_bench.curation.releasing.fingerprint_file import (
     check_workspace,
     read_fingerprints,
     write_fingerprints,
 )
-from mild_bench.curation.occlusion import annotate
+from mild_bench.curation.releasing.tile_sums import step_back, tile_sums
 from mild_bench.curation.scene_folder import write_scene
-from mild_bench.curation.tile_sums import step_back, tile_sums
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb
 from mild_bench.scene import Scene

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from mild_bench.curation.compose import compose_scene, scene_id
-from mild_bench.curation.fingerprint import check
-from mild_bench.curation.fingerprint_file import read_fingerprints
-from mild_bench.curation.pack import load_pack
-from mild_bench.curation.recipe import find_recipe, read_recipe
+from mild_bench.curation.composing.compose import compose_scene, scene_id
+from mild_bench.curation.composing.pack import load_pack
+from mild_bench.curation.composing.recipe import find_recipe, read_recipe
+from mild_bench.curation.releasing.fingerprint import check
+from mild_bench.curation.releasing.fingerprint_file import read_fingerprints
 
 RECIPE = find_recipe("mild-mini-test")
 PRINTS = Path(__file__).parents[1] / "leaderboards/results/mild-mini/fingerprint.json.gz"

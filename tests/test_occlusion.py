@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mild_bench.curation.camouflage import outline, to_lab
-from mild_bench.curation.challenges import (
+from mild_bench.curation.annotating.camouflage import outline, to_lab
+from mild_bench.curation.annotating.challenges import (
     HUMAN_BACKGROUND_FROM,
     HUMAN_HUMAN_FROM,
     HUMAN_OBJECT_FROM,
 )
-from mild_bench.curation.coverage import box_of, cover
-from mild_bench.curation.occlusion import annotate
-from mild_bench.curation.order_graph import find_cycles
+from mild_bench.curation.annotating.coverage import box_of, cover
+from mild_bench.curation.annotating.occlusion import annotate
+from mild_bench.curation.annotating.order_graph import find_cycles
 from mild_bench.scene import Layer, Scene
 from mild_bench.store import canonical_json
 

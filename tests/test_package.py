@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "diffusers", "fiftyone", "datasets", "transformers", "cv2", "pandas")
 MAPPED = {"curation": "mild_bench/curation", "metrics": "mild_bench/metrics",
           "leaderboards": "mild_bench/leaderboards"}  # fmt: skip
-NOT_SHIPPED = ("curation/assets/build.py", "leaderboards/results/")
+NOT_SHIPPED = ("curation/composing/assets/build.py", "leaderboards/results/")
 
 
 def python(code: str) -> str:

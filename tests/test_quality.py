@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from mild_bench.curation.audit import QualityReport, audit
-from mild_bench.curation.between_scenes import entry, near_duplicates, split_leaks
+from mild_bench.curation.annotating.occlusion import annotate
+from mild_bench.curation.auditing.audit import QualityReport, audit
+from mild_bench.curation.auditing.between_scenes import entry, near_duplicates, split_leaks
+from mild_bench.curation.auditing.quality import check_plate, sharpness, touched_by
 from mild_bench.curation.ledger import Decision, current, read_ledger, record
-from mild_bench.curation.occlusion import annotate
-from mild_bench.curation.quality import check_plate, sharpness, touched_by
 from mild_bench.curation.scene_folder import write_scene
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb, encode_png

@@ -24,12 +24,12 @@ from make_release import draw_scene
 from typer.testing import CliRunner
 
 from mild_bench.cli import app
-from mild_bench.curation import release as freezing
+from mild_bench.curation.annotating.occlusion import annotate
 from mild_bench.curation.ledger import Decision, record
-from mild_bench.curation.occlusion import annotate
-from mild_bench.curation.release import freeze
+from mild_bench.curation.releasing import release as freezing
+from mild_bench.curation.releasing.release import freeze
+from mild_bench.curation.releasing.tasks import count_kinds, tasks_of
 from mild_bench.curation.scene_folder import read_scenes, write_scene
-from mild_bench.curation.tasks import count_kinds, tasks_of
 from mild_bench.errors import BadInput
 from mild_bench.images import decode_png
 from mild_bench.release import Release
@@ -215,7 +215,7 @@ def test_an_error_in_the_middle_leaves_nothing(
 KILLED = """
 import sys, time
 from pathlib import Path
-from mild_bench.curation import release
+from mild_bench.curation.releasing import release
 read = release.read_scene
 def slowly(folder):
     time.sleep(0.3)

@@ -22,13 +22,13 @@ import pytest
 from typer.testing import CliRunner
 
 from mild_bench.cli import app
-from mild_bench.curation import mongod as database
-from mild_bench.curation import review as reviewing
-from mild_bench.curation.app_layout import saved_views
+from mild_bench.curation.annotating.occlusion import annotate
 from mild_bench.curation.ledger import Decision, current, read_ledger, record
-from mild_bench.curation.occlusion import annotate
+from mild_bench.curation.reviewing import mongod as database
+from mild_bench.curation.reviewing import review as reviewing
+from mild_bench.curation.reviewing.app_layout import saved_views
+from mild_bench.curation.reviewing.verdicts import decide, settled_tags
 from mild_bench.curation.scene_folder import read_scenes, write_scene
-from mild_bench.curation.verdicts import decide, settled_tags
 from mild_bench.errors import BadInput, MissingPart
 from mild_bench.images import decode_png
 from mild_bench.scene import Keypoint, Layer, Scene
@@ -407,7 +407,7 @@ def test_mongod_survives_a_crash_and_is_shared(tmp_path: Path) -> None:
 
 
 def test_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("mild_bench.curation.database.PATIENCE_MS", 200)
+    monkeypatch.setattr("mild_bench.curation.reviewing.database.PATIENCE_MS", 200)
     monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://127.0.0.1:9")
     with pytest.raises(BadInput, match="expected a MongoDB server that answers"):
         reviewing.use_database(tmp_path)

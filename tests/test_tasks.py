@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_release import draw_scene
 
-from mild_bench.curation.erase_mask import dilate, erase_mask
-from mild_bench.curation.occlusion import annotate
-from mild_bench.curation.tasks import SOURCES, count_kinds, tasks_of
+from mild_bench.curation.annotating.occlusion import annotate
+from mild_bench.curation.releasing.erase_mask import dilate, erase_mask
+from mild_bench.curation.releasing.tasks import SOURCES, count_kinds, tasks_of
 from mild_bench.errors import BadInput
 from mild_bench.scene import Layer, Scene
 from mild_bench.task import Task, TaskKind

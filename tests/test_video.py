@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
-from mild_bench.curation.figures import find_blobs, find_figures, learn_size
+from mild_bench.curation.filming.figures import find_blobs, find_figures, learn_size
+from mild_bench.curation.filming.matte import cut_out
+from mild_bench.curation.filming.plate import fit_drift, learn_place, outside_difference, strongest
+from mild_bench.curation.filming.survey import Settings
+from mild_bench.curation.filming.video import curate_video, default_name
 from mild_bench.curation.ledger import Decision, current, record
-from mild_bench.curation.matte import cut_out
-from mild_bench.curation.plate import fit_drift, learn_place, outside_difference, strongest
 from mild_bench.curation.scene_folder import read_scene, read_scenes
-from mild_bench.curation.video import Settings, curate_video, default_name
 from mild_bench.errors import BadInput
 from mild_bench.store import read_json
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mild_bench.curation.audit import QualityReport
+    from mild_bench.curation.auditing.audit import QualityReport
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         one can hardly see, near duplicates, places and people in two splits. What a person
         decided stays.
         """
-        from mild_bench.curation.audit import audit
+        from mild_bench.curation.auditing.audit import audit
         from mild_bench.curation.ledger import record
 
         report = audit(workspace, against=against or [])

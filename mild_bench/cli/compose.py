@@ -25,9 +25,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Compose people and props on clean photographs, with exact layers and truth."""
-        from mild_bench.curation.compose import compose as run
-        from mild_bench.curation.recipe import find_recipe, read_recipe
-        from mild_bench.run.progress import progress
+        from mild_bench.curation.composing.compose import compose as run
+        from mild_bench.curation.composing.recipe import find_recipe, read_recipe
+        from mild_bench.progress import progress
 
         chosen = read_recipe(find_recipe(recipe), scenes=scenes)
         with progress("composing", total=chosen.scenes) as advance:
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         columns: Annotated[int, typer.Option(help="Scenes in a row.")] = 3,
     ) -> None:
         """Draw a contact sheet: input, people masks and truth of each scene."""
-        from mild_bench.curation.contact_sheet import write_sheet
+        from mild_bench.curation.composing.contact_sheet import write_sheet
 
         if scenes < 1 or columns < 1:
             raise BadInput(f"sheet: expected 1 or more scenes and columns, got {scenes}, {columns}")

@@ -27,7 +27,7 @@ def release(
     seed: Annotated[int, typer.Option(help="Decides which people the tasks are about.")] = 0,
 ) -> None:
     """Freeze workspaces into a release that datasets.load_dataset opens."""
-    from mild_bench.curation.release import freeze
+    from mild_bench.curation.releasing.release import freeze
 
     frozen = freeze(
         workspaces,
@@ -61,7 +61,7 @@ def fingerprint(
     out: Annotated[Path, typer.Option(help="The file to write, one line a scene.")],
 ) -> None:
     """Write what each scene of a workspace looks like, to check rebuilt ones against."""
-    from mild_bench.curation.fingerprint_file import write_fingerprints
+    from mild_bench.curation.releasing.fingerprint_file import write_fingerprints
 
     count = write_fingerprints(workspace, out)
     print(f"{count} scenes in {out} ({out.stat().st_size / 1000:.0f} kB)")
@@ -72,7 +72,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="Made by 'curate fingerprint'.")],
 ) -> None:
     """Compare rebuilt scenes with fingerprints: same bytes, within one grey level, or different."""
-    from mild_bench.curation.fingerprint_file import check_workspace
+    from mild_bench.curation.releasing.fingerprint_file import check_workspace
 
     report = check_workspace(workspace, file)
     for scene_id, detail in report.differing.items():

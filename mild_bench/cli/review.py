@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
         name: Name = None,
     ) -> None:
         """Open or update a workspace in FiftyOne; tags set in the App go to the ledger."""
-        from mild_bench.curation.app_server import check_port
-        from mild_bench.curation.review import review as bring_up_to_date
+        from mild_bench.curation.reviewing.app_server import check_port
+        from mild_bench.curation.reviewing.review import review as bring_up_to_date
 
         if show:
             check_port(port)
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
     @app.command("sync")
     def sync(workspace: Workspace, name: Name = None) -> None:
         """Take the tags accept, reject and fix from the App over into the ledger."""
-        from mild_bench.curation.review import sync as take_over
+        from mild_bench.curation.reviewing.review import sync as take_over
 
         _let_signals_interrupt()
         _tell(take_over(workspace, name=name))
@@ -70,8 +70,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _serve(workspace: Path, name: str | None, port: int) -> None:
-    from mild_bench.curation.review import serve
-    from mild_bench.curation.review import sync as take_over
+    from mild_bench.curation.reviewing.review import serve
+    from mild_bench.curation.reviewing.review import sync as take_over
 
     def ready(address: str) -> None:
         print(f"App: {address}\ntag scenes accept, reject:<why> or fix:<why>; Ctrl-C when done")
@@ -84,7 +84,7 @@ def _serve(workspace: Path, name: str | None, port: int) -> None:
 
 
 def _decide(workspace: Path, scenes: list[str], verdict: Verdict, reason: str) -> None:
-    from mild_bench.curation.verdicts import decide_by_hand
+    from mild_bench.curation.reviewing.verdicts import decide_by_hand
 
     changed = decide_by_hand(workspace, scenes, verdict, reason)
     print(f"{verdict}: {changed} of {len(scenes)} scenes ({len(scenes) - changed} were already)")

@@ -35,7 +35,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Turn a fixed-camera video into scenes of real people with a derived background."""
-        from mild_bench.curation.video import Settings, curate_video, default_name
+        from mild_bench.curation.filming.survey import Settings
+        from mild_bench.curation.filming.video import curate_video, default_name
 
         made = curate_video(
             file,

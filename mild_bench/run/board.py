@@ -23,9 +23,9 @@ from mild_bench.leaderboards.record import Record, labels, parse_record
 from mild_bench.leaderboards.slices import cost_by_people, slice_board
 from mild_bench.leaderboards.tables import board_as_csv, board_as_json, board_as_markdown
 from mild_bench.leaderboards.terminal import terminal_board
+from mild_bench.progress import progress
 from mild_bench.protocol import find_protocol
 from mild_bench.release import Release
-from mild_bench.run.progress import progress
 from mild_bench.store import (
     canonical_json,
     inside,

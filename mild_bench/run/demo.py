@@ -62,9 +62,9 @@ def _stage(say: Callable[[str], None], title: str) -> Iterator[None]:
 
 
 def _compose(scenes: Path) -> None:
-    from mild_bench.curation.compose import compose
-    from mild_bench.curation.recipe import find_recipe, read_recipe
-    from mild_bench.run.progress import progress
+    from mild_bench.curation.composing.compose import compose
+    from mild_bench.curation.composing.recipe import find_recipe, read_recipe
+    from mild_bench.progress import progress
 
     recipe = read_recipe(find_recipe(RECIPE))
     with progress("composing", total=recipe.scenes) as advance:
@@ -72,9 +72,9 @@ def _compose(scenes: Path) -> None:
 
 
 def _freeze(scenes: Path, release: Path) -> None:
-    from mild_bench.curation.audit import audit
+    from mild_bench.curation.auditing.audit import audit
     from mild_bench.curation.ledger import record
-    from mild_bench.curation.release import freeze
+    from mild_bench.curation.releasing.release import freeze
 
     record(scenes, list(audit(scenes).decisions))
     freeze([scenes], release, name="demo", version="1.0")

@@ -71,7 +71,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _mongod() -> Iterator[Finding]:
-    from mild_bench.curation.mongod import MEND, find_mongod
+    from mild_bench.curation.reviewing.mongod import MEND, find_mongod
 
     uri = os.environ.get("FIFTYONE_DATABASE_URI")
     try:

@@ -14,10 +14,10 @@ from mild_bench.erasure import Eraser, Erasure
 from mild_bench.errors import BadInput, MildBenchError
 from mild_bench.images import check_mask
 from mild_bench.plugins import load_eraser
+from mild_bench.progress import progress
 from mild_bench.release import Release
 from mild_bench.run.environment import environment
 from mild_bench.run.peak import Cost, measured
-from mild_bench.run.progress import progress
 from mild_bench.run.run_folder import RunFolder, release_path
 from mild_bench.task import Task, task_seed
 

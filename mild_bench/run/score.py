@@ -14,10 +14,10 @@ import numpy as np
 
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb, decode_png
+from mild_bench.progress import progress
 from mild_bench.protocol import Protocol, find_protocol
 from mild_bench.release import Release
 from mild_bench.run.environment import environment
-from mild_bench.run.progress import progress
 from mild_bench.run.run_folder import RUN
 from mild_bench.score import Score
 from mild_bench.store import (

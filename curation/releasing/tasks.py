@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import permutations
 from typing import Any, get_args
 
-from mild_bench.curation.erase_mask import erase_mask
+from mild_bench.curation.releasing.erase_mask import erase_mask
 from mild_bench.errors import BadInput
 from mild_bench.images import Grey, Rgb
 from mild_bench.scene import Scene

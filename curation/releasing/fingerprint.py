@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mild_bench.curation.tile_sums import step_back, tile_sums
+from mild_bench.curation.releasing.tile_sums import step_back, tile_sums
 from mild_bench.errors import BadInput
 from mild_bench.images import Grey, Mask, Rgb
 from mild_bench.scene import Scene

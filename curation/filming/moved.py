@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mild_bench.curation.plate import Floats
+from mild_bench.curation.filming.plate import Floats
 from mild_bench.images import Mask, Rgb, Rgba
 from mild_bench.scene import Layer, Scene
 

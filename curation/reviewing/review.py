@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mild_bench.curation import app_layout as layout
-from mild_bench.curation.app_layout import MASKS, SLICES
-from mild_bench.curation.app_server import ADDRESS, app_server, check_port
-from mild_bench.curation.app_tags import all_pictures, mirror_ledger, take_over_tags
-from mild_bench.curation.database import database_answers, database_folder, use_database
 from mild_bench.curation.ledger import Decision
-from mild_bench.curation.overlays import (
+from mild_bench.curation.reviewing import app_layout as layout
+from mild_bench.curation.reviewing.app_layout import MASKS, SLICES
+from mild_bench.curation.reviewing.app_server import ADDRESS, app_server, check_port
+from mild_bench.curation.reviewing.app_tags import all_pictures, mirror_ledger, take_over_tags
+from mild_bench.curation.reviewing.database import database_answers, database_folder, use_database
+from mild_bench.curation.reviewing.overlays import (
     Overlay,
     fingerprint,
     joints,
@@ -30,6 +30,7 @@ from mild_bench.curation.overlays import (
 )
 from mild_bench.curation.scene_folder import read_scene, scene_folders
 from mild_bench.errors import BadInput
+from mild_bench.progress import tracked
 from mild_bench.scene import Scene
 
 LAYOUT = 1  # raise it when the looks change, so that known data sets get the new ones
@@ -77,7 +78,7 @@ def review(workspace: Path, *, name: str | None = None) -> Review:
     dataset.delete_samples([old.id for scene in gone for old in known[scene].values()])
     outcomes = [
         _bring_in(dataset, workspace, folder, known.get(folder.name, {}))
-        for folder in _progress(folders)
+        for folder in tracked(folders, "reviewing")
     ]
     _arrange(dataset)
     mirror_ledger(dataset, workspace)
@@ -307,10 +308,3 @@ def _arrange(dataset: Any) -> None:
     dataset.app_config.color_scheme = fo.ColorScheme(**layout.colour_scheme(layers))
     dataset.info["layout"] = LAYOUT
     dataset.save()
-
-
-def _progress(folders: list[Path]) -> Iterable[Path]:
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(folders, "scenes", console=Console(stderr=True), transient=True)

@@ -11,26 +11,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mild_bench.curation.croissant import croissant
-from mild_bench.curation.progress import tracked
-from mild_bench.curation.release_card import card
-from mild_bench.curation.release_rules import (
+from mild_bench.curation.releasing.croissant import croissant
+from mild_bench.curation.releasing.release_card import card
+from mild_bench.curation.releasing.release_rules import (
     Candidate,
     candidates,
     check_names,
     check_target,
     refuse_leaks,
 )
-from mild_bench.curation.release_tables import (
+from mild_bench.curation.releasing.release_tables import (
     Table,
     scene_features,
     scene_row,
     task_features,
     task_row,
 )
+from mild_bench.curation.releasing.tasks import count_kinds, tasks_of
 from mild_bench.curation.scene_folder import read_scene
-from mild_bench.curation.tasks import count_kinds, tasks_of
 from mild_bench.errors import BadInput
+from mild_bench.progress import tracked
 from mild_bench.release import MANIFEST, Release
 from mild_bench.scene import Scene
 from mild_bench.store import new_folder, read_json, sha256_file, write_bytes, write_json

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mild_bench.curation.figures import (
+from mild_bench.curation.annotating.occlusion import annotate
+from mild_bench.curation.filming.figures import (
     Figure,
     Finds,
-    Size,
-    find_blobs,
-    find_figures,
-    learn_size,
-    size_points,
 )
-from mild_bench.curation.frame_scene import Moment, frame_scene
-from mild_bench.curation.ledger import Decision, current, record
-from mild_bench.curation.matte import find_difference, pack, unpack
-from mild_bench.curation.moved import (
+from mild_bench.curation.filming.frame_scene import Moment, frame_scene
+from mild_bench.curation.filming.moved import (
     CutOut,
     cut_box,
     move_together,
@@ -32,19 +25,24 @@ from mild_bench.curation.moved import (
     nearest_feet,
     seems_whole,
 )
-from mild_bench.curation.occlusion import annotate
-from mild_bench.curation.plate import (
+from mild_bench.curation.filming.plate import (
     Floats,
     Place,
-    fit_drift,
     learn_place,
-    outside_difference,
     read_frames,
 )
+from mild_bench.curation.filming.survey import (
+    Settings,
+    Survey,
+    reasons,
+    rejections,
+    scene_name,
+    survey_video,
+)
+from mild_bench.curation.ledger import current, record
 from mild_bench.curation.scene_folder import SCENES, read_scene, write_scene
-from mild_bench.curation.tracks import Tracks, link
 from mild_bench.errors import BadInput
-from mild_bench.images import Rgb
+from mild_bench.progress import progress
 from mild_bench.store import (
     canonical_json,
     inside,
@@ -57,46 +55,6 @@ from mild_bench.store import (
 VERSION = "1"  # of the method: raise it when scenes come out different
 WINDOW = 14  # sampled frames before and after in which an empty background is looked for
 WORKSPACE, REPORT = "workspace.json", "video.json"
-RULE = "rule:video"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides which scenes come out.
-
-    Attributes:
-        every: take every so many frames.
-        people_min: frames with fewer people are rejected.
-        max_scenes: at most so many scenes of each kind (real frames, moved people).
-        limit: mean absolute difference in grey levels between a frame and the plate in its light,
-            outside the masks, over which a frame is rejected.
-        split, name: of the scenes; the name is their group, so that one video is in one split.
-        licence, credits: of the video; every scene carries them.
-    """
-
-    every: int = 5
-    people_min: int = 2
-    max_scenes: int = 60
-    limit: float = 6.0
-    seed: int = 0
-    split: str = "test"
-    name: str = ""
-    licence: str = "unknown"
-    credits: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        low = {"every": 1, "people_min": 1, "max_scenes": 1, "seed": 0}
-        for field, least in low.items():
-            if getattr(self, field) < least:
-                raise BadInput(f"{field}: expected at least {least}, got {getattr(self, field)}")
-        if not 0 < self.limit <= 255:
-            raise BadInput(f"limit: expected grey levels in (0, 255], got {self.limit:g}")
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
-            raise BadInput(
-                f"name: expected small letters, digits and '-', got {self.name!r}; pass --name"
-            )
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.split):
-            raise BadInput(f"split: expected small letters, digits and '_', got {self.split!r}")
 
 
 @dataclass(frozen=True)
@@ -109,29 +67,6 @@ class VideoSummary:
     moved_scenes: int
     to_review: int
     rejected: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the survey keeps of a frame: packed masks and the outside difference, no pixels."""
-
-    number: int
-    body: bytes
-    touched: bytes
-    mean: float
-    p95: float
-
-
-@dataclass(frozen=True)
-class Survey:
-    """The whole video after one pass: who is where, and what each frame is good for."""
-
-    looks: list[Look]
-    finds: list[Finds]
-    size: Size
-    tracks: Tracks
-    decisions: dict[int, Decision]
-    shape: tuple[int, int]
 
 
 def curate_video(source: Path, out: Path, settings: Settings) -> VideoSummary:
@@ -149,7 +84,7 @@ def curate_video(source: Path, out: Path, settings: Settings) -> VideoSummary:
     sweep_parts(out)
     sweep_parts(out / SCENES)
     place = learn_place(source)
-    survey = _survey(source, place, settings)
+    survey = survey_video(source, place, settings)
     usable = [
         index
         for index, look in enumerate(survey.looks)
@@ -158,7 +93,7 @@ def curate_video(source: Path, out: Path, settings: Settings) -> VideoSummary:
     ]
     if not usable:
         raise BadInput(
-            f"{source}: no frame is usable: {_reasons(survey)}; see --limit, --people-min"
+            f"{source}: no frame is usable: {reasons(survey)}; see --limit, --people-min"
         )
     chosen = [usable[i] for i in _spread(len(usable), settings.max_scenes)]
     _record_once(out, survey, chosen)
@@ -171,11 +106,6 @@ def curate_video(source: Path, out: Path, settings: Settings) -> VideoSummary:
 def default_name(source: Path) -> str:
     """Return a name for the scenes of a video: its file name in small letters, digits and '-'."""
     return re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-") or "video"
-
-
-def scene_name(name: str, number: int) -> str:
-    """Return the id of the scene made of frame ``number``."""
-    return f"{name}-f{number:06d}"
 
 
 def _open_workspace(source: Path, out: Path, settings: Settings) -> dict[str, object]:
@@ -219,71 +149,6 @@ def _complete(out: Path) -> bool:
     return all((inside(out / SCENES, name) / "scene.json").is_file() for name in scenes)
 
 
-def _survey(source: Path, place: Place, settings: Settings) -> Survey:
-    """Look at every sampled frame once, then decide about all of them together."""
-    looks, points = [], []
-    shape = (place.plate.shape[0], place.plate.shape[1])
-    with _progress("surveying frames", -(-place.frames // settings.every)) as advance:
-        for number, frame in read_frames(source, every=settings.every):
-            look, body = _look(number, frame, place)
-            looks.append(look)
-            points += size_points(find_blobs(body), shape)
-            advance()
-    size = learn_size(points)
-    if size is None:
-        raise BadInput(
-            f"{source}: found no people: {len(points)} figures of a standing person's shape move "
-            f"in {len(looks)} sampled frames, at least 5 are needed; use a video with people, or "
-            "a smaller --every"
-        )
-    finds = [find_figures(find_blobs(unpack(look.body, shape)), size, shape) for look in looks]
-    tracks = link([find.figures for find in finds], size)
-    decisions = {}
-    for look, find in zip(looks, finds, strict=True):
-        decision = _decide(look, find, settings)
-        if decision:
-            decisions[look.number] = decision
-    return Survey(looks, finds, size, tracks, decisions, shape)
-
-
-def _look(number: int, frame: Rgb, place: Place) -> tuple[Look, Any]:
-    import cv2
-
-    expected = fit_drift(frame, place.plate, place.noise).apply(place.plate)
-    difference = find_difference(frame, expected, place.noise)
-    near = cv2.dilate(difference.touched.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-    keep = ~near if not near.all() else near
-    mean, p95 = outside_difference(frame, expected, keep)
-    return Look(number, pack(difference.body), pack(difference.touched), mean, p95), difference.body
-
-
-def _decide(look: Look, find: Finds, settings: Settings) -> Decision | None:
-    scene = scene_name(settings.name, look.number)
-    reason = None
-    if look.mean > settings.limit:
-        reason = (
-            f"differs from the plate by {look.mean:.2f} grey levels outside the masks (mean), "
-            f"over the limit of {settings.limit:g}"
-        )
-    elif find.faults:
-        reason = "; ".join(find.faults)
-    elif len(find.figures) < settings.people_min:
-        reason = f"{len(find.figures)} people, at least {settings.people_min} are wanted"
-    if reason:
-        return Decision(scene, "rejected", reason, RULE)
-    hidden = [n for n, f in enumerate(find.figures, start=1) if f.touching and not f.whole]
-    if hidden:
-        names = ", ".join(f"person-{number}" for number in hidden)
-        return Decision(
-            scene,
-            "to-review",
-            f"touching people were split and {names} may be partly hidden: the truth without "
-            "only one of them is not known there",
-            RULE,
-        )
-    return None
-
-
 def _record_once(out: Path, survey: Survey, chosen: Sequence[int]) -> None:
     """Write the rule's verdicts, leaving alone what a person has decided since."""
     kept = {survey.looks[index].number for index in chosen}
@@ -310,7 +175,9 @@ def _make_frame_scenes(
         for index in chosen
         if not _exists(out, scene_name(settings.name, survey.looks[index].number))
     }
-    with _progress("cutting out people", len(chosen), len(chosen) - len(missing)) as advance:
+    with progress(
+        "cutting out people", total=len(chosen), done=len(chosen) - len(missing)
+    ) as advance:
         for index, moment, others in _windows(source, survey, missing, settings.every):
             look = survey.looks[index]
             scene = frame_scene(
@@ -336,7 +203,7 @@ def _make_frame_scenes(
                 },
             )
             write_scene(out, scene, annotate(scene))
-            advance()
+            advance(1)
 
 
 def _windows(
@@ -383,7 +250,7 @@ def _make_moved_scenes(
         return []
     plate = np.rint(place.plate).clip(0, 255).astype(np.uint8)
     names = []
-    with _progress("moving people together", len(chosen)) as advance:
+    with progress("moving people together", total=len(chosen)) as advance:
         for number in range(len(chosen)):
             name = f"{settings.name}-m{number:04d}"
             rng = np.random.default_rng([settings.seed, number])
@@ -391,7 +258,7 @@ def _make_moved_scenes(
                 cutouts, survey.tracks.together, feet, rng=rng,
                 people_min=settings.people_min,
             )  # fmt: skip
-            advance()
+            advance(1)
             if placed is None:
                 continue
             names.append(name)
@@ -468,7 +335,7 @@ def _report(
         "camera_motion_px": place.motion,
         "person_size": {"slope": survey.size.slope, "base": survey.size.base},
         "outside_difference": {"median": float(np.median(means)), "max": float(max(means))},
-        "rejected": _rejections(survey),
+        "rejected": rejections(survey),
         "to_review": sum(
             survey.decisions[number].verdict == "to-review"
             for number in kept
@@ -478,24 +345,6 @@ def _report(
         "frame_scenes": len(names),
         "moved_scenes": len(moved),
     }
-
-
-def _rejections(survey: Survey) -> dict[str, int]:
-    kinds = {
-        "over the limit": "differs from the plate",
-        "touching people not split": "touching people could not be split",
-        "part of somebody left": "stays in the plate",
-        "too few people": "are wanted",
-    }
-    counts: Counter[str] = Counter()
-    for decision in survey.decisions.values():
-        if decision.verdict == "rejected":
-            counts[next(kind for kind, text in kinds.items() if text in decision.reason)] += 1
-    return dict(sorted(counts.items()))
-
-
-def _reasons(survey: Survey) -> str:
-    return ", ".join(f"{count} x {kind}" for kind, count in _rejections(survey).items())
 
 
 def _summary(report: dict[str, Any]) -> VideoSummary:
@@ -519,13 +368,3 @@ def _subject(settings: Settings, track: int) -> str:
 
 def _exists(out: Path, name: str) -> bool:
     return (inside(out / SCENES, name) / "scene.json").is_file()
-
-
-@contextmanager
-def _progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, completed=done)
-        yield lambda: bar.update(task, advance=1)

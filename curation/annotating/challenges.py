@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mild_bench.curation.coverage import PLATE, Coverage
+from mild_bench.curation.annotating.coverage import PLATE, Coverage
 from mild_bench.scene import Layer, Scene
 from mild_bench.task import BIN_EDGES
 

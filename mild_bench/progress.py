@@ -1,11 +1,21 @@
-"""A progress bar on stderr with the rate and the time left."""
+"""Progress bars on stderr, with the rate and the time left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 Advance = Callable[[int], None]
+Item = TypeVar("Item")
+
+
+def tracked(items: Sequence[Item], doing: str) -> Iterable[Item]:
+    """Yield the items while a bar shows how far ``doing`` them has come."""
+    with progress(doing, total=len(items)) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 @contextmanager

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mild_bench.curation.between_scenes import Entry, entry, near_duplicates, split_leaks
-from mild_bench.curation.ledger import Decision, Verdict, current
-from mild_bench.curation.quality import (
+from mild_bench.curation.auditing.between_scenes import Entry, entry, near_duplicates, split_leaks
+from mild_bench.curation.auditing.quality import (
     check_plate,
     check_sharpness,
     check_size,
     check_visibility,
 )
+from mild_bench.curation.ledger import Decision, Verdict, current
 from mild_bench.curation.scene_folder import read_scene, scene_folders
 from mild_bench.errors import BadInput
 from mild_bench.images import read_rgb
+from mild_bench.progress import tracked
 from mild_bench.task import BIN_EDGES
 
 RULES = frozenset(
@@ -85,7 +86,7 @@ def audit(workspace: Path, *, against: Sequence[Path] = ()) -> QualityReport:
         raise BadInput(f"{workspace}: expected another workspace to audit against, got this one")
     known = current(workspace)
     others = [item for folder in against for item in _neighbours(folder)]
-    looks = [_look(folder) for folder in _progress(scene_folders(workspace), "audit")]
+    looks = [_look(folder) for folder in tracked(scene_folders(workspace), "audit")]
     barred = {name for name, decision in known.items() if _is_barred(decision)}
     entries = [look.entry for look in looks if look.entry and look.scene_id not in barred]
     between = near_duplicates([*entries, *others]) + split_leaks([*entries, *others])
@@ -120,17 +121,10 @@ def _neighbours(workspace: Path) -> Iterator[Entry]:
     rejected = {
         name for name, decision in current(workspace).items() if decision.verdict == "rejected"
     }
-    for folder in _progress(scene_folders(workspace), f"read {workspace.name}"):
+    for folder in tracked(scene_folders(workspace), f"read {workspace.name}"):
         scene, _ = read_scene(folder)
         if scene.scene_id not in rejected:
             yield entry(scene, read_rgb(folder / "input.png"), judged=False)
-
-
-def _progress(folders: list[Path], what: str) -> Iterable[Path]:
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(folders, description=what, console=Console(stderr=True), transient=True)
 
 
 def _worst_of(findings: list[Decision]) -> dict[str, Decision]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mild_bench.curation.coverage import Box, box_of
+from mild_bench.curation.annotating.coverage import Box, box_of
 from mild_bench.images import Mask, Rgb
 
 # Strips and windows reach this share of the frame's shorter side (5 px at 512): wide enough for a

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mild_bench.curation.plate import Floats, strongest
+from mild_bench.curation.filming.plate import Floats, strongest
 from mild_bench.images import Mask, Rgb, Rgba
 
 LOW, HIGH = 14.0, 30.0  # grey levels: a body pixel, and one that starts a body

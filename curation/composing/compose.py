@@ -12,17 +12,23 @@ import numpy.typing as npt
 from PIL import Image
 
 from mild_bench import __version__
-from mild_bench.curation.light import Look, grade, measure_look, photograph, shadow
-from mild_bench.curation.occlusion import annotate
-from mild_bench.curation.pack import Pack, cutout_picture, load_pack, person_parts, plate_picture
-from mild_bench.curation.place import (
+from mild_bench.curation.annotating.occlusion import annotate
+from mild_bench.curation.composing.light import Look, grade, measure_look, photograph, shadow
+from mild_bench.curation.composing.pack import (
+    Pack,
+    cutout_picture,
+    load_pack,
+    person_parts,
+    plate_picture,
+)
+from mild_bench.curation.composing.place import (
     Frame,
     Placed,
     Wishes,
     choose_frame,
     lay_out,
 )
-from mild_bench.curation.recipe import Recipe
+from mild_bench.curation.composing.recipe import Recipe
 from mild_bench.curation.scene_folder import SCENES, write_scene
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mild_bench.curation.figures import Figure, Size
+from mild_bench.curation.filming.figures import Figure, Size
 
 REACH = 0.6  # of a person's height: how far somebody gets between two sampled frames
 PATIENCE = 3  # sampled frames for which somebody may be lost (behind a pole, in a group)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mild_bench.curation.coverage import Box
+from mild_bench.curation.annotating.coverage import Box
 from mild_bench.scene import Keypoint
 
 

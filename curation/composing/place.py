@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mild_bench.curation.pack import Cutout, Pack, Plate, Point, cutout_picture, flip
+from mild_bench.curation.composing.pack import Cutout, Pack, Plate, Point, cutout_picture, flip
 from mild_bench.images import Mask
 from mild_bench.scene import Relation
 from mild_bench.task import occlusion_bin

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mild_bench.curation.mongod import start_mongod, stop_mongod
+from mild_bench.curation.reviewing.mongod import start_mongod, stop_mongod
 from mild_bench.errors import BadInput
 
 FOLDER = ".fiftyone"

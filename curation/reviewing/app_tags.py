@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mild_bench.curation.app_layout import MASKS, SLICES
 from mild_bench.curation.ledger import Decision, current, record
-from mild_bench.curation.verdicts import decide, is_verdict, layer_mark, settled_tags
+from mild_bench.curation.reviewing.app_layout import MASKS, SLICES
+from mild_bench.curation.reviewing.verdicts import decide, is_verdict, layer_mark, settled_tags
 
 UNDECIDED = Decision("", "to-review", "", "")
 
@@ -88,5 +88,7 @@ def _tagged(dataset: Any) -> list[Tagged]:
             for tag in layer_tags or []
             if is_verdict(tag)
         }
-        pictures.append(Tagged(scene, tuple(tags or []), frozenset(marks), frozenset(mirrored or [])))
+        pictures.append(
+            Tagged(scene, tuple(tags or []), frozenset(marks), frozenset(mirrored or []))
+        )
     return pictures

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mild_bench.curation.fingerprint import Fingerprint, Verdict, check, fingerprint
-from mild_bench.curation.progress import tracked
+from mild_bench.curation.releasing.fingerprint import Fingerprint, Verdict, check, fingerprint
 from mild_bench.curation.scene_folder import read_scene, scene_folders
 from mild_bench.errors import BadInput
+from mild_bench.progress import tracked
 from mild_bench.store import write_bytes
 
 

@@ -1,4 +1,4 @@
-"""Build this pack of pictures from the full asset folder: `python curation/assets/build.py ASSETS`.
+"""Build this pack of pictures from the full asset folder: `python curation/composing/assets/build.py ASSETS`.
 
 Kept so that anyone can see how the committed pictures were made; users never need it. Figures are
 scaled to at most 250 px per metre (the largest that a 512 px scene shows) and saved as WebP;

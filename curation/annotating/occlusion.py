@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mild_bench.curation.camouflage import Outline, outline, to_lab
-from mild_bench.curation.challenges import human_background, human_human, human_object
-from mild_bench.curation.coverage import PLATE, Coverage, box_of, cover
-from mild_bench.curation.crowding import crowd_index, max_iou_boxes, max_iou_masks
-from mild_bench.curation.order_graph import find_cycles, order_edges
+from mild_bench.curation.annotating.camouflage import Outline, outline, to_lab
+from mild_bench.curation.annotating.challenges import human_background, human_human, human_object
+from mild_bench.curation.annotating.coverage import PLATE, Coverage, box_of, cover
+from mild_bench.curation.annotating.crowding import crowd_index, max_iou_boxes, max_iou_masks
+from mild_bench.curation.annotating.order_graph import find_cycles, order_edges
 from mild_bench.scene import Scene
 from mild_bench.task import occlusion_bin
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mild_bench.curation.figures import Figure, Finds, Size
-from mild_bench.curation.matte import EDGE, cut_out, light_lost, unpack
-from mild_bench.curation.plate import Drift, Floats, Place, fit_drift
+from mild_bench.curation.filming.figures import Figure, Finds, Size
+from mild_bench.curation.filming.matte import EDGE, cut_out, light_lost, unpack
+from mild_bench.curation.filming.plate import Drift, Floats, Place, fit_drift
 from mild_bench.images import Mask, Rgb
 from mild_bench.scene import Layer, Scene
 

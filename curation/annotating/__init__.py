@@ -1,0 +1,1 @@
+"""Measure a scene: who hides whom, how crowded it is, what makes it hard."""

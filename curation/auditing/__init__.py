@@ -1,0 +1,1 @@
+"""Find broken, blurred, near-duplicate and leaking scenes."""

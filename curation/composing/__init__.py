@@ -1,0 +1,1 @@
+"""Make scenes from a recipe: people and props of the pack on clean photographs."""

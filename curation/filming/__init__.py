@@ -1,0 +1,1 @@
+"""Make scenes of real people from a fixed-camera video."""

@@ -1,0 +1,1 @@
+"""Turn scenes into tasks, freeze them, prove them on another machine."""
