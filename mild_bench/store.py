@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -44,10 +45,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise BadInput(
-            f"{path}: could not be written ({error.strerror}); "
-            "what was finished before is kept: free some space and run the same command again"
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -72,8 +70,11 @@ def read_json(path: Path) -> Any:
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a scratch folder that becomes ``path`` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise _unwritable(path, error) from error
     try:
         yield scratch
         if path.exists():
@@ -81,12 +82,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         scratch.chmod(0o755)
         scratch.replace(path)
     except OSError as error:
-        raise BadInput(
-            f"{path}: could not be written ({error.strerror}); "
-            "what was finished before is kept: free some space and run the same command again"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> BadInput:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "free some space and run the same command again" if full else "name a place to write to"
+    return BadInput(
+        f"{path}: could not be written ({error.strerror}); what was finished before is kept: {mend}"
+    )
 
 
 def sweep_parts(folder: Path) -> None:

@@ -162,7 +162,8 @@ def test_each_scene_carries_the_licence_and_credit_of_its_plate() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("colour: red", "colour: Extra inputs are not permitted"),
+        ("colour: red", "colour: no such key"),
+        ("sceens: 3", "did you mean scenes"),
         ("scenes: 999999999999", "scenes: .*less than or equal to 200000"),
         ("scenes: 0", "scenes: .*greater than or equal to 1"),
         ("size: 100000", "size: .*less than or equal to 768"),

@@ -380,4 +380,4 @@ def test_peak_memory_is_that_of_the_block(kernel: bool, monkeypatch: pytest.Monk
         pass
     assert large.peak_mb > before.peak_mb + 180
     assert after.peak_mb < large.peak_mb - 150
-    assert 0.05 <= large.seconds < 5
+    assert large.seconds >= 0.05

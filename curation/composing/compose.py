@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from mild_bench.curation.composing.recipe import Recipe
 from mild_bench.curation.scene_folder import SCENES, write_scene
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb
+from mild_bench.progress import progress
 from mild_bench.scene import Keypoint, Layer, Scene
 from mild_bench.store import read_json, sweep_parts, write_json
 
@@ -51,9 +52,7 @@ class ComposeSummary:
     kept: int
 
 
-def compose(
-    recipe: Recipe, workspace: Path, *, advance: Callable[[int], None] = lambda steps: None
-) -> ComposeSummary:
+def compose(recipe: Recipe, workspace: Path) -> ComposeSummary:
     """Compose every scene of a recipe; those that are there already are kept.
 
     Each scene is a pure function of recipe, number and pack, and appears whole or not at all, so
@@ -69,16 +68,20 @@ def compose(
         "mild_bench": __version__,
     }  # fmt: skip
     _claim(workspace, made_by)
-    kept = 0
-    for number in range(recipe.scenes):
-        folder = workspace / SCENES / scene_id(recipe, number)
-        if (folder / "scene.json").is_file():
-            kept += 1
-        else:
+    missing = [
+        number for number in range(recipe.scenes) if not _is_there(workspace, recipe, number)
+    ]
+    kept = recipe.scenes - len(missing)
+    with progress("composing", total=recipe.scenes, done=kept) as advance:
+        for number in missing:
             scene, annotations = compose_scene(recipe, number, pack)
             write_scene(workspace, scene, annotations)
-        advance(1)
+            advance(1)
     return ComposeSummary(workspace, recipe.scenes, kept)
+
+
+def _is_there(workspace: Path, recipe: Recipe, number: int) -> bool:
+    return (workspace / SCENES / scene_id(recipe, number) / "scene.json").is_file()
 
 
 def scene_id(recipe: Recipe, number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +100,10 @@ def _faults(error: ValidationError | TypeError) -> str:
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(where, Recipe.model_fields, n=1)
+            faults.append(f"{where}: no such key" + (f" (did you mean {near[0]}?)" if near else ""))
+            continue
         got = "" if fault["type"] in ("missing", "value_error") else f", got {fault['input']!r}"
         faults.append(f"{where}: {fault['msg']}{got}" if where else f"{fault['msg']}")
     return "; ".join(faults)

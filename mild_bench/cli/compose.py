@@ -27,11 +27,9 @@ def register(app: typer.Typer) -> None:
         """Compose people and props on clean photographs, with exact layers and truth."""
         from mild_bench.curation.composing.compose import compose as run
         from mild_bench.curation.composing.recipe import find_recipe, read_recipe
-        from mild_bench.progress import progress
 
         chosen = read_recipe(find_recipe(recipe), scenes=scenes)
-        with progress("composing", total=chosen.scenes) as advance:
-            summary = run(chosen, out, advance=advance)
+        summary = run(chosen, out)
         typer.echo(f"{summary.scenes} scenes in {summary.workspace} ({summary.kept} were there)")
 
     @app.command("sheet")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from mild_bench.errors import MissingPart
+from mild_bench.errors import BadInput, MissingPart
 
 ERASERS = (
     "truth", "copy-input", "mean-fill", "blur",
@@ -34,8 +34,11 @@ def run_demo(out: Path, *, say: Callable[[str], None]) -> DemoSummary:
     """Run every stage on the demo recipe into ``out``; goes on where it was stopped.
 
     Raises:
+        BadInput: ``out`` is a file.
         MissingPart: no mongod here (``mild-bench doctor`` says how to mend it).
     """
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out}: expected a folder to write to, got a file; name another --out")
     start = perf_counter()
     scenes, release, runs, board = (out / name for name in ("scenes", "release", "runs", "board"))
     with _stage(say, "1/6  Composing scenes with exact truth"):
@@ -64,11 +67,8 @@ def _stage(say: Callable[[str], None], title: str) -> Iterator[None]:
 def _compose(scenes: Path) -> None:
     from mild_bench.curation.composing.compose import compose
     from mild_bench.curation.composing.recipe import find_recipe, read_recipe
-    from mild_bench.progress import progress
 
-    recipe = read_recipe(find_recipe(RECIPE))
-    with progress("composing", total=recipe.scenes) as advance:
-        compose(recipe, scenes, advance=advance)
+    compose(read_recipe(find_recipe(RECIPE)), scenes)
 
 
 def _freeze(scenes: Path, release: Path) -> None:
