@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def run_demo(out: Path, *, say: Callable[[str], None]) -> DemoSummary:
 
     Raises:
         BadInput: ``out`` is a file.
-        MissingPart: no mongod here (``mild-bench doctor`` says how to mend it).
+        MissingPart: the review stopped. Without a mongod it is left out, and ``say`` tells so.
     """
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: expected a folder to write to, got a file; name another --out")
@@ -81,11 +82,21 @@ def _freeze(scenes: Path, release: Path) -> None:
 
 
 def _review(scenes: Path, say: Callable[[str], None]) -> None:
+    from mild_bench.curation.reviewing.mongod import find_mongod
+
+    try:
+        if not os.environ.get("FIFTYONE_DATABASE_URI"):
+            find_mongod()
+    except MissingPart as error:
+        say(f"     left out: {error}")
+        return
     # In a process of its own: FiftyOne and its database stay in memory until that ends.
     command = [sys.executable, "-m", "mild_bench", "curate", "review", str(scenes)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise MissingPart("the review did not end well, see above; 'mild-bench doctor' may help")
+        raise MissingPart(
+            "FiftyOne's review stopped, for the reason above; mend it, run this again"
+        )
     say(f"     {done.stdout.strip()}")
     say(f"     look at it: mild-bench curate review {scenes} --app")
 
