@@ -8,7 +8,19 @@ import sys
 
 import typer
 
-from mild_bench.cli import audit, board, compose, demo, doctor, erase, release, review, score, video
+from mild_bench.cli import (
+    audit,
+    board,
+    compose,
+    demo,
+    doctor,
+    erase,
+    release,
+    review,
+    score,
+    theory,
+    video,
+)
 from mild_bench.errors import MildBenchError
 
 INTERRUPTED = 130
@@ -24,7 +36,7 @@ curate = typer.Typer(help="Build, look at and freeze data sets.", no_args_is_hel
 boards = typer.Typer(help="Turn scored runs into leaderboards.", no_args_is_help=True)
 for part in (compose, video, audit, review, release):
     part.register(curate)
-for part in (erase, score, demo, doctor):
+for part in (erase, score, demo, doctor, theory):
     part.register(app)
 board.register(boards)
 app.add_typer(curate, name="curate")
