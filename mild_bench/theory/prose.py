@@ -125,8 +125,8 @@ def _bias(findings: Findings) -> str:
 
 At fixed weights a bias alpha[s, t] shifts margin and CAG of branch s by exactly
 alpha[s, own] - alpha[s, other]: over {len(findings.shifts)} random biases the largest difference
-was {margin:.1e} (gamma) and {cag:.1e} nats (CAG), which is rounding. This is algebra, and so a check of
-the code rather than a discovery. The logit gap shifts by the same amount.
+was {margin:.1e} (gamma) and {cag:.1e} nats (CAG), which is rounding. This is algebra, and so a
+check of the code rather than a discovery. The logit gap shifts by the same amount.
 
 Trained anew with the bias, a model may answer it: in {short} of {total} trainings the margin of the
 weaker branch gained over 1 nat less than the bias gave, because single queries learned logits that
