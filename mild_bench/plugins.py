@@ -1,6 +1,7 @@
 """Find an eraser by its spec: built-ins in one table, third parties by entry point.
 
-A spec is ``name``, ``name:argument``, or either with settings: ``patchmatch[patch_size=7]``.
+A spec is ``name``, ``name:argument``, or either with settings: ``patchmatch[patch_size=7]``. Text
+with a comma or a bracket in it goes in double quotes: ``name[prompt="empty room, daylight"]``.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ ERASERS = {
     "biharmonic": "mild_bench.erasers.classical:biharmonic",
     "patchmatch": "mild_bench.erasers.patchmatch:patchmatch",
     "outputs": "mild_bench.erasers.outputs:outputs",
+    "diffusers": "mild_bench.erasers.diffusion.eraser:diffusion",
 }
 
 _SPEC = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9_.-]*)(:(?P<argument>.*?))?(\[(?P<settings>[^\]]*)\])?"
+    r"(?P<name>[a-z0-9][a-z0-9_.-]*)(:(?P<argument>.*?))?(\[(?P<settings>(\"[^\"]*\"|[^\]\"])*)\])?"
 )
+_PAIR = re.compile(r"(\"[^\"]*\"|[^,\"])+")  # what stands between commas outside of quotes
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,23 @@ class EraserSpec:
 def parse_spec(text: str) -> EraserSpec:
     """Parse ``name:argument[key=value,...]``.
 
+    ``on``, ``off``, ``none`` and numbers become what they say; a value in double quotes is text,
+    whatever it says, and may hold commas and brackets.
+
     Raises:
         BadInput: not of that form.
     """
     match = _SPEC.fullmatch(text)
-    pairs = [pair for pair in ((match and match["settings"]) or "").split(",") if pair.strip()]
+    found = _PAIR.finditer((match and match["settings"]) or "")
+    pairs = [pair[0] for pair in found if pair[0].strip()]
     if match is None or any("=" not in pair for pair in pairs):
         raise BadInput(
             f"eraser: expected name, name:argument or name[key=value,...], got {text!r}; "
             f"names: {', '.join(eraser_names())}"
         )
-    settings = {key.strip(): _value(raw.strip()) for key, raw in (p.split("=", 1) for p in pairs)}
+    settings = {
+        key.strip(): parse_value(raw.strip()) for key, raw in (p.split("=", 1) for p in pairs)
+    }
     return EraserSpec(match["name"], match["argument"], settings)
 
 
@@ -107,7 +116,10 @@ def _third_party() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _value(raw: str) -> Setting:
+def parse_value(raw: str) -> Setting:
+    """Return what a setting's spelling stands for."""
+    if len(raw) > 1 and raw[0] == raw[-1] == '"':
+        return raw[1:-1]
     words: dict[str, Setting] = {
         "on": True, "true": True, "off": False, "false": False, "none": None,
     }  # fmt: skip

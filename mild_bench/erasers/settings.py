@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mild_bench.erasure import Setting
 from mild_bench.errors import BadInput
+from mild_bench.plugins import parse_value
 
 
 def number(eraser: str, name: str, value: object, low: float, high: float) -> float:
@@ -48,6 +49,31 @@ def switch(eraser: str, name: str, value: object) -> bool:
     return value
 
 
+def choice(eraser: str, name: str, value: object, allowed: Sequence[str]) -> str:
+    """Return ``value``.
+
+    Raises:
+        BadInput: not one of the words in ``allowed``.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise BadInput(f"{eraser}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def text(eraser: str, name: str, value: object) -> str:
+    """Return ``value``.
+
+    Raises:
+        BadInput: not text that a spec can hold: one line without double quotes.
+    """
+    if not isinstance(value, str) or '"' in value or not (value.isprintable()):
+        raise BadInput(
+            f"{eraser}: {name} must be one line of text without double quotes, got {value!r}; "
+            f'write {eraser}[{name}="empty room, daylight"] for example'
+        )
+    return value
+
+
 def board_name(
     eraser: str, settings: Mapping[str, Setting], defaults: Mapping[str, Setting]
 ) -> str:
@@ -61,4 +87,8 @@ def board_name(
 def _spell(value: Setting) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, str) and (
+        parse_value(value) != value or set(value) & set(",[]") or not value
+    ):
+        return f'"{value}"'
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,8 @@ from mild_bench.plugins import ERASERS, GROUP, eraser_names, load_eraser
 
 COLUMNS = ("eraser", "version", "licence", "needs", "control", "from")
 NEEDS_ARGUMENT = {
-    "outputs": ("outputs:DIR", "-", "of the pictures", "finished pictures", "", "built in")
+    "outputs": ("outputs:DIR", "-", "of the pictures", "finished pictures", "", "built in"),
+    "diffusers": ("diffusers:DIR", "-", "of the weights", "a saved pipeline", "", "built in"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Pipelines of diffusers as erasers: ``eraser.diffusion`` is the way in."""
