@@ -7,7 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FAMILIES = ("sd", "sdxl", "sd3", "flux-fill")  # each an inpainting pipeline of its own class
+FAMILIES = (
+    "sd",
+    "sdxl",
+    "sd3",
+    "flux-fill",
+    "kandinsky",
+)  # each an inpainting pipeline of its own class
 TEXT_TO_IMAGE = "sd-text"  # a StableDiffusionPipeline: its family has an inpainting class
 WIDTH = 32  # of the text encoders
 LATENTS = 4
@@ -148,11 +154,54 @@ def _flux_fill(folder: Path) -> Any:
     )
 
 
+def _kandinsky(folder: Path) -> Any:
+    import torch
+    from diffusers import KandinskyV22InpaintCombinedPipeline, PriorTransformer, UnCLIPScheduler
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPTextModelWithProjection,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
+
+    tokenizer = _clip_tokenizer(folder / "prior_tokenizer")
+    vision = CLIPVisionConfig(
+        hidden_size=WIDTH,
+        projection_dim=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        image_size=28,
+        patch_size=14,
+    )
+    prior = PriorTransformer(
+        num_attention_heads=2, attention_head_dim=12, embedding_dim=WIDTH, num_layers=1
+    )
+    prior.clip_std = torch.nn.Parameter(torch.ones_like(prior.clip_std))
+    return KandinskyV22InpaintCombinedPipeline(
+        unet=_image_unet(),
+        scheduler=_ddim(),
+        movq=_movq(),
+        prior_prior=prior,
+        prior_image_encoder=CLIPVisionModelWithProjection(vision),
+        prior_text_encoder=CLIPTextModelWithProjection(_clip_config(tokenizer)),
+        prior_tokenizer=tokenizer,
+        prior_scheduler=UnCLIPScheduler(
+            variance_type="fixed_small_log",
+            prediction_type="sample",
+            clip_sample=True,
+            clip_sample_range=5.0,
+        ),
+        prior_image_processor=CLIPImageProcessor(size=28, crop_size=28),
+    )
+
+
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "sd": _sd,
     "sdxl": _sdxl,
     "sd3": _sd3,
     "flux-fill": _flux_fill,
+    "kandinsky": _kandinsky,
     TEXT_TO_IMAGE: _sd_text,
 }
 
@@ -172,6 +221,45 @@ def _unet(channels: int, *, context: int, **sizes: Any) -> Any:
         attention_head_dim=2,
         cross_attention_dim=context,
         **sizes,
+    )
+
+
+def _image_unet() -> Any:
+    """A UNet that is told what to paint by an image embedding, as Kandinsky's is."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=2 * LATENTS + 1,
+        out_channels=2 * LATENTS,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        norm_num_groups=8,
+        attention_head_dim=8,
+        cross_attention_dim=WIDTH,
+        addition_embed_type="image",
+        encoder_hid_dim=WIDTH,
+        encoder_hid_dim_type="image_proj",
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def _movq() -> Any:
+    from diffusers import VQModel
+
+    return VQModel(
+        block_out_channels=(32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=LATENTS,
+        norm_num_groups=4,
+        num_vq_embeddings=12,
+        vq_embed_dim=LATENTS,
+        norm_type="spatial",
     )
 
 

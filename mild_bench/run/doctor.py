@@ -15,8 +15,9 @@ from pathlib import Path
 from mild_bench.errors import BadInput, MissingPart
 
 PACKAGES = (
-    "torch", "torchvision", "diffusers", "transformers", "accelerate", "fiftyone", "datasets", "torchmetrics", "lpips",
-    "open-clip-torch", "pandas", "opencv-python-headless", "scikit-image", "pypatchmatch",
+    "torch", "torchvision", "diffusers", "transformers", "accelerate", "fiftyone", "datasets",
+    "torchmetrics", "lpips", "open-clip-torch", "pandas", "opencv-python-headless",
+    "scikit-image", "pypatchmatch",
 )  # fmt: skip
 LEAST_MEMORY_GB = 4
 LEAST_DISK_GB = 2

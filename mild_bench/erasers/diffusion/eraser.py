@@ -139,7 +139,7 @@ class DiffusionEraser:
         return _as_rgb(np.asarray(output.images[0]), (height, width), self.settings)
 
 
-def diffusion(where: str = "", **chosen: Setting) -> DiffusionEraser:
+def diffusion(folder: str = "", **chosen: Setting) -> DiffusionEraser:
     """Return the eraser of a saved pipeline: a folder, or a hub id that is in the local cache.
 
     ``chosen`` are fields of ``DiffusionSettings``.
@@ -152,15 +152,15 @@ def diffusion(where: str = "", **chosen: Setting) -> DiffusionEraser:
     import torch
 
     settings = from_spec(chosen)
-    folder = find_folder(where, download=settings.download)
-    index = read_index(folder)
+    found = find_folder(folder, download=settings.download)
+    index = read_index(found)
     pipeline_class = inpainting_class(str(index["_class_name"]))
     arguments = call_arguments(pipeline_class, settings)
     device = choose_device(settings)
-    pipeline = load_pipeline(folder, pipeline_class, dtype=getattr(torch, settings.dtype))
+    pipeline = load_pipeline(found, pipeline_class, dtype=getattr(torch, settings.dtype))
     find_denoiser(pipeline)
     place(pipeline, settings.offload, device)
-    card = diffusion_card(where, folder, pipeline_class, settings, chosen, arguments, device)
+    card = diffusion_card(folder, found, pipeline_class, settings, chosen, arguments, device)
     accepted = frozenset(inspect.signature(pipeline_class.__call__).parameters)
     return DiffusionEraser(card, pipeline, settings, arguments, accepted)
 
