@@ -46,8 +46,8 @@ def attention_with_masses(
     """Return what ``scaled_dot_product_attention`` returns, and the masses on groups of keys.
 
     One widened call where that leaves the output's bits alone (``keeps_bits``), two calls
-    elsewhere: small head widths, half precision (masses are then taken in float32), float64,
-    values that are not as wide as the keys, and wherever a gradient is recorded.
+    elsewhere: half precision (masses are then taken in float32), values that are not as wide as
+    the keys, tensors at odd addresses, and wherever a gradient is recorded.
 
     Args:
         query: batch x heads x queries x width.
@@ -63,7 +63,7 @@ def attention_with_masses(
         width = query.shape[-1]
         factor = 1 / math.sqrt(width) if scale is None else scale
         wide = _widened(query, key, value, labels, groups, mask, factor)
-        return Probed(_as_fused(wide[..., :width]), wide[..., width : width + groups])
+        return Probed(_laid_out_as(query, wide[..., :width]), wide[..., width : width + groups])
     output = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     return Probed(output, masses(query, key, labels, groups, mask=mask, scale=scale))
 
@@ -102,8 +102,8 @@ def masses(
 def keeps_bits(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, groups: int) -> bool:
     """Whether widening leaves the output's bits alone: tried once for each geometry.
 
-    Matrix kernels may choose another order of addition for another width (they do below 32
-    channels and in float64 on CPUs), and nothing documents when. So the first call of a geometry
+    Matrix kernels may choose another order of addition for another width, and nothing documents
+    when; ours never did on a CPU of 2026. So the first call of a geometry
     (shapes, strides, dtype, device, threads, kernel switches) runs both ways on random numbers;
     the order of addition depends on nothing else.
     """
@@ -140,14 +140,14 @@ def _try_bits(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, gr
     labels = torch.arange(k.shape[2], device=k.device) % groups
     scale = 1 / math.sqrt(q.shape[-1])
     bare = scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    wide = _as_fused(_widened(q, k, v, labels, groups, mask, scale)[..., : q.shape[-1]])
+    wide = _laid_out_as(q, _widened(q, k, v, labels, groups, mask, scale)[..., : q.shape[-1]])
     return torch.equal(bare, wide) and bare.stride() == wide.stride()
 
 
 def _may_widen(query: Tensor, key: Tensor, value: Tensor) -> bool:
     tensors = (query, key, value)
     return (
-        query.dtype == torch.float32
+        query.dtype in (torch.float32, torch.float64)
         and query.dim() == 4
         and query.shape[:2] == key.shape[:2] == value.shape[:2]
         and query.shape[-1] == value.shape[-1]
@@ -183,9 +183,9 @@ def _with_columns(tensor: Tensor, extra: int, columns: Tensor | float = 0.0) -> 
     return wide
 
 
-def _as_fused(output: Tensor) -> Tensor:
-    """Laid out as the fused kernels' output is, heads inside tokens: nothing after it changes."""
-    return output.transpose(1, 2).contiguous().transpose(1, 2)
+def _laid_out_as(query: Tensor, output: Tensor) -> Tensor:
+    """In the query's order of axes, as the bare call's output is: what reads it sees no change."""
+    return torch.empty_like(query).copy_(output)
 
 
 def precise(tensor: Tensor) -> Tensor:

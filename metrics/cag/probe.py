@@ -103,9 +103,12 @@ class AttentionProbe:
 
     def trace(self) -> Trace:
         """Return what was read so far."""
-        return trace_of(self._readings, self.regions, self._skipped)
+        silent = {} if self._step >= 0 else {"": NEVER_RAN}
+        return trace_of(self._readings, self.regions, {**self._skipped, **silent})
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            raise BadInput(COMPILED)
         if in_backward():
             return
         self._step += 1
@@ -200,8 +203,6 @@ class _Watch:
         self.open: list[Interception | None] = []
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-        if torch.compiler.is_compiling():
-            raise BadInput(COMPILED)
         if in_backward():
             self.open.append(None)
             return
@@ -228,6 +229,9 @@ class _Watch:
             )
 
 
+NEVER_RAN = (
+    "the model did not run while the probe was attached, or ran from a graph compiled before"
+)
 COMPILED = (
     "model: it is compiled, and a compiled graph hides its attention; probe it before "
     "torch.compile, or an uncompiled copy of the same weights"
