@@ -1,7 +1,8 @@
 """What the attention probe costs, beside the bare fused attention and beside materialised maps.
 
 Each line compares the same attention (float32, CPU, one person on the tokens of ``AREA`` of the
-grid, all of them queried) in one run, rounds interleaved, the median of the rounds' ratios:
+grid, all of them queried) in one run, rounds interleaved: the median of the rounds' ratios of CPU
+seconds:
 
 - ``mass``: with the masses on background and person, the output included;
 - ``gap``: statistics (leakage, CAG, matrix) and the logit gap as well;
@@ -11,7 +12,7 @@ grid, all of them queried) in one run, rounds interleaved, the median of the rou
 
 Peak memory is what each way adds, measured in a process of its own.
 
-    python benchmarks/probe_overhead.py [--rounds 7] [--threads 2]
+    python benchmarks/probe_overhead.py [--rounds 7] [--threads 1]
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", choices=["bare", "mass", "gap", "margin", "materialised"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def compare(found: dict[str, Way], rounds: int) -> dict[str, float]:
-    """Seconds of each way over the first one's: the median over rounds that run all of them."""
+    """CPU seconds of each way over the first one's: the median over rounds that run all of them."""
     for way in found.values():
         way()
     ratios: dict[str, list[float]] = {name: [] for name in found}
@@ -87,10 +88,10 @@ def compare(found: dict[str, Way], rounds: int) -> dict[str, float]:
 
 
 def timed(way: Way) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
+    """CPU seconds of one call, on all threads: other work on the machine does not count."""
+    start = time.process_time()
     way()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def ways(batch: int, heads: int, tokens: int, width: int) -> dict[str, Way]:
