@@ -610,6 +610,9 @@ def test_layers_steps_and_parts_can_be_chosen() -> None:
     trace = probe.trace()
     assert set(trace.columns["step"].tolist()) == {1}
     assert {name.split(".")[0] for name in trace.columns["layer"].tolist()} == {"mid_block"}
+    with AttentionProbe(model, two_people(32, 48), steps={99}) as probe:
+        run(model, sample)
+    assert "no attention ran in the chosen layers and steps" in probe.trace().summary().reason
     whole = sample.clone()
     with AttentionProbe(model, two_people(32, 48), layers=["mid_block.*"]) as probe:
         run(model, whole[1:].repeat(2, 1, 1, 1))

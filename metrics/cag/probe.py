@@ -103,12 +103,12 @@ class AttentionProbe:
 
     def trace(self) -> Trace:
         """Return what was read so far."""
-        silent = {} if self._step >= 0 else {"": NEVER_RAN}
+        silent = {} if self._readings or self._skipped else {"": UNSEEN}
         return trace_of(self._readings, self.regions, {**self._skipped, **silent})
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
-            raise BadInput(COMPILED)
+            raise BadInput(COMPILED)  # makes the tracer give up: the call then runs uncompiled
         if in_backward():
             return
         self._step += 1
@@ -229,8 +229,9 @@ class _Watch:
             )
 
 
-NEVER_RAN = (
-    "the model did not run while the probe was attached, or ran from a graph compiled before"
+UNSEEN = (
+    "no attention ran in the chosen layers and steps while the probe was attached, or it ran from "
+    "a graph compiled before"
 )
 COMPILED = (
     "model: it is compiled, and a compiled graph hides its attention; probe it before "

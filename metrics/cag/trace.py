@@ -104,7 +104,7 @@ class Trace:
     def _reason(self) -> str:
         cag = self.columns["cag"]
         if not len(self):
-            return f"no self-attention was seen ({'; '.join(set(self.skipped.values())) or 'none'})"
+            return f"no self-attention was read: {'; '.join(sorted(set(self.skipped.values())))}"
         if np.isnan(cag).all():
             return "; ".join(sorted(set(self.columns["reason"].tolist())))
         if np.isinf(cag).any():
