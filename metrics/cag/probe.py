@@ -188,8 +188,11 @@ def probe_pipeline(pipeline: Any, regions: Regions, **settings: Any) -> Attentio
             f"pipeline: expected one with a unet or transformer, got {type(pipeline).__name__}"
         )
 
+    # Combined pipelines (Kandinsky) leave the model to a decoder pipeline of theirs.
+    runner = getattr(pipeline, "decoder_pipe", pipeline)
+
     def parts() -> Sequence[str]:
-        return GUIDED if getattr(pipeline, "do_classifier_free_guidance", False) else ("all",)
+        return GUIDED if getattr(runner, "do_classifier_free_guidance", False) else ("all",)
 
     return AttentionProbe(model, regions, parts=parts, **settings)
 
