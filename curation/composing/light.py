@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,14 +102,14 @@ def _wrap(rgb: Floats, alpha: Floats, behind: Rgb) -> Floats:
 
 
 def shadow(
-    item: Placed, alpha: Floats, camera: Camera, light: dict[str, object]
+    item: Placed, alpha: Floats, camera: Camera, light: dict[str, Any]
 ) -> npt.NDArray[np.uint8]:
     """Return light lost on the ground, uint8 height x width x 2: cast and contact shadow.
 
     ``alpha`` is the placed cut-out's coverage on the whole scene, also where the frame cuts it.
     """
-    contact = _contact(item, camera, float(str(light["ambient"])))
-    strength = float(str(light["cast"]))
+    contact = _contact(item, camera, float(light["ambient"]))
+    strength = float(light["cast"])
     if item.attached or item.relation == "held":
         contact = np.zeros_like(contact)
     cast = _cast(item, alpha, camera, light) * strength if strength else np.zeros_like(contact)
@@ -139,8 +140,8 @@ def _width_m(item: Placed) -> float:
     return max((max(xs) - min(xs)) / item.asset.px_per_m, 0.2)
 
 
-def _cast(item: Placed, alpha: Floats, camera: Camera, light: dict[str, object]) -> Floats:
-    x, up, out = (float(value) for value in light["direction"])  # type: ignore[attr-defined]
+def _cast(item: Placed, alpha: Floats, camera: Camera, light: dict[str, Any]) -> Floats:
+    x, up, out = (float(value) for value in light["direction"])
     side = float(np.clip(-x / max(up, 0.2), -2, 2))
     along = float(np.clip(-out / max(up, 0.2), -2, 2)) * max(camera.squash(item.y), 0.12)
     if abs(along) < 0.1:
