@@ -18,9 +18,9 @@ from torch.utils.hooks import RemovableHandle
 from mild_bench.errors import BadInput
 from mild_bench.metrics.cag.intercept import AttentionCall, Interception, in_backward
 from mild_bench.metrics.cag.layout import Layout, ModelInput, Text, find_layout
-from mild_bench.metrics.cag.readings import Place, Reading, group_tokens, read, trace_of
-from mild_bench.metrics.cag.regions import Grid, Regions, find_grid
-from mild_bench.metrics.cag.statistics import Groups
+from mild_bench.metrics.cag.maps import MapTotals
+from mild_bench.metrics.cag.readings import Place, Reading, Tokens, read, sort_tokens, trace_of
+from mild_bench.metrics.cag.regions import Regions, find_grid
 from mild_bench.metrics.cag.trace import Trace
 
 Parts = Sequence[str] | Callable[[], Sequence[str]]
@@ -73,7 +73,8 @@ class AttentionProbe:
         self._handles: list[RemovableHandle] = []
         self._readings: list[Reading] = []
         self._skipped: dict[str, str] = {}
-        self._known: dict[object, tuple[Grid, Groups] | str] = {}
+        self._maps = MapTotals()
+        self._known: dict[object, Tokens | str] = {}
         self._step = -1
         self._timestep = math.nan
         self._input = ModelInput(None, None, 0)
@@ -104,7 +105,8 @@ class AttentionProbe:
     def trace(self) -> Trace:
         """Return what was read so far."""
         silent = {} if self._readings or self._skipped else {"": UNSEEN}
-        return trace_of(self._readings, self.regions, {**self._skipped, **silent})
+        skipped = {**self._skipped, **silent}
+        return trace_of(self._readings, self.regions, skipped, self._maps.maps())
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
@@ -134,22 +136,25 @@ class AttentionProbe:
     def _attend(self, name: str, processor: str, text: int | None, call: AttentionCall) -> Tensor:
         if self.steps is not None and self._step not in self.steps:
             return call.run()
-        found = self._groups(name, processor, text, call)
+        found = self._tokens(name, processor, text, call)
         parts = tuple(self.parts() if callable(self.parts) else self.parts)
         if not isinstance(found, str) and call.query.shape[0] % len(parts):
             found = f"a batch of {call.query.shape[0]} has no {len(parts)} equal parts"
         if isinstance(found, str):
             self._skipped[name] = found
             return call.run()
-        grid, groups = found
-        output, statistics = read(call, groups, with_gap=self.logit_gap, with_margin=self.margin)
-        place = Place(name, self._step, self._timestep, parts, grid)
-        self._readings.append(Reading(place, groups, statistics))
-        return output
+        groups = found.groups
+        seen = read(call, groups, with_gap=self.logit_gap, with_margin=self.margin)
+        place = Place(name, self._step, self._timestep, parts, found.grid)
+        self._readings.append(Reading(place, groups, seen.statistics))
+        if len(groups.figures):
+            on_people = seen.masses[:, :, found.picture, 1 : 1 + groups.people]
+            self._maps.add(on_people, parts, found.grid)
+        return seen.output
 
-    def _groups(
+    def _tokens(
         self, name: str, processor: str, text: int | None, call: AttentionCall
-    ) -> tuple[Grid, Groups] | str:
+    ) -> Tokens | str:
         if call.query.dim() != 4:
             return f"{processor}: attention is not batch x heads x tokens x width"
         if call.is_causal:
@@ -161,14 +166,14 @@ class AttentionProbe:
             self._known[case] = layout if isinstance(layout, str) else self._sort(layout, call)
         return self._known[case]
 
-    def _sort(self, layout: Layout, call: AttentionCall) -> tuple[Grid, Groups] | str:
+    def _sort(self, layout: Layout, call: AttentionCall) -> Tokens | str:
         grid = find_grid(layout.picture, self.regions.size, self._input.latents)
         if grid is None:
             return (
                 f"{layout.picture} tokens are no grid of a picture of "
                 f"{self.regions.size[0]} x {self.regions.size[1]}"
             )
-        return grid, group_tokens(self.regions, grid, layout, call.query.device)
+        return sort_tokens(self.regions, grid, layout, call.query.device)
 
 
 def probe_pipeline(pipeline: Any, regions: Regions, **settings: Any) -> AttentionProbe:

@@ -17,7 +17,7 @@ from mild_bench.metrics.cag.layout import Layout
 from mild_bench.metrics.cag.masses import attention_with_masses, masses
 from mild_bench.metrics.cag.regions import Grid, Regions
 from mild_bench.metrics.cag.statistics import CallStatistics, Groups, statistics
-from mild_bench.metrics.cag.trace import VALUES, Column, Trace
+from mild_bench.metrics.cag.trace import COLUMNS, TEXT, VALUES, WHOLE, Column, LeakageMap, Trace
 
 Table = npt.NDArray[np.float64]
 
@@ -34,6 +34,24 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """What the tokens of a call are; ``picture`` are the queries that stand on the grid."""
+
+    grid: Grid
+    groups: Groups
+    picture: slice
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A call's own output, its masses (batch x heads x queries x groups) and statistics."""
+
+    output: Tensor
+    masses: Tensor
+    statistics: CallStatistics
+
+
+@dataclass(frozen=True)
 class Reading:
     """The statistics of one call; tensors stay on their device until a trace is made."""
 
@@ -42,7 +60,7 @@ class Reading:
     statistics: CallStatistics
 
 
-def group_tokens(regions: Regions, grid: Grid, layout: Layout, device: torch.device) -> Groups:
+def sort_tokens(regions: Regions, grid: Grid, layout: Layout, device: torch.device) -> Tokens:
     """Sort a call's keys and queries into background, people, text and padding."""
     tokens = regions.on(grid)
     labels = torch.from_numpy(tokens.labels)
@@ -56,15 +74,15 @@ def group_tokens(regions: Regions, grid: Grid, layout: Layout, device: torch.dev
     queries = keys if layout.text_queries else labels
     if layout.text_queries:
         region = joined(region, torch.zeros(layout.text, dtype=torch.bool))
-    return Groups.of(
+    groups = Groups.of(
         keys.to(device), queries.to(device), region.to(device), people=len(regions.people)
     )
+    start = layout.text if layout.text_queries and layout.order == "first" else 0
+    return Tokens(grid, groups, slice(start, start + layout.picture))
 
 
-def read(
-    call: AttentionCall, groups: Groups, *, with_gap: bool, with_margin: bool
-) -> tuple[Tensor, CallStatistics]:
-    """Do the call as asked and return its output beside the statistics."""
+def read(call: AttentionCall, groups: Groups, *, with_gap: bool, with_margin: bool) -> Looked:
+    """Do the call as asked and see what it looks at."""
     query, key = call.query, call.key
     if call.plain:
         probed = attention_with_masses(
@@ -77,14 +95,22 @@ def read(
         if call.enable_gqa:
             key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         found = masses(query, key, groups.keys, groups.count, mask=call.attn_mask, scale=call.scale)
-    return output, statistics(
-        found.detach(), query, key, groups,
+    found = found.detach()
+    numbers = statistics(
+        found, query, key, groups,
         mask=call.attn_mask, scale=call.scale, with_gap=with_gap, with_margin=with_margin,
     )  # fmt: skip
+    return Looked(output, found, numbers)
 
 
-def trace_of(readings: list[Reading], regions: Regions, skipped: dict[str, str]) -> Trace:
+def trace_of(
+    readings: list[Reading],
+    regions: Regions,
+    skipped: dict[str, str],
+    maps: tuple[LeakageMap, ...] = (),
+) -> Trace:
     """Bring readings to the CPU and lay them out as a table; batches are averaged part by part."""
+    size = len(regions.groups)
     rows: list[dict[str, str | int | float]] = []
     matrices: list[Table] = []
     for reading in readings:
@@ -110,25 +136,24 @@ def trace_of(readings: list[Reading], regions: Regions, skipped: dict[str, str])
                         "reason": reason,
                     }
                 )
-                matrices.append(_full(tables[part, head], len(regions.names)))
+                matrices.append(_full(tables[part, head], size))
     columns = {name: _column(name, [row[name] for row in rows]) for name in COLUMNS}
-    size = len(regions.names)
     stack = np.array(matrices, dtype=np.float64).reshape(-1, size, size)
-    return Trace(columns, stack, regions.names, dict(skipped))
-
-
-_TEXT = ("layer", "part", "reason")
-_WHOLE = ("step", "head", "height", "width", "background", "people", "region")
-COLUMNS = (
-    "layer", "step", "timestep", "part", "head", "height", "width", "background", "people",
-    "region", *VALUES, "reason",
-)  # fmt: skip
+    return Trace(
+        columns,
+        stack,
+        regions.groups,
+        dict(skipped),
+        maps=maps,
+        erased=regions.erased,
+        threshold=regions.threshold,
+    )
 
 
 def _column(name: str, values: list[str | int | float]) -> Column:
-    if name in _TEXT:
+    if name in TEXT:
         return np.array(values, dtype=np.str_)
-    if name in _WHOLE:
+    if name in WHOLE:
         return np.array(values, dtype=np.int64)
     return np.array(values, dtype=np.float64)
 

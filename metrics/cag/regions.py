@@ -46,12 +46,19 @@ class Regions:
         padding: bool height x width, canvas that is no picture: neither background nor person.
         threshold: the least part of a token's cell that a mask must cover, in (0, 1]. Of several
             people who do, the one who covers most has the token.
+        names: the people's, in order; ``person 1`` and so on when empty.
+        erased: names of those who are to be erased; empty when not told.
+
+    Raises:
+        BadInput: masks that do not fit each other, a threshold out of range, or odd names.
     """
 
     people: Mask
     query: Mask | None = None
     padding: Mask | None = None
     threshold: float = 0.5
+    names: tuple[str, ...] = ()
+    erased: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.people.ndim != 3 or self.people.dtype != np.bool_ or not self.people.size:
@@ -67,6 +74,12 @@ class Regions:
                 )
         if not 0 < self.threshold <= 1:
             raise BadInput(f"threshold: expected above 0 and at most 1, got {self.threshold}")
+        if self.names and len(set(self.names)) != len(self.people):
+            raise BadInput(
+                f"names: expected {len(self.people)} different ones, one a person, got {self.names}"
+            )
+        if unknown := set(self.erased) - set(self.groups[1:-2]):
+            raise BadInput(f"erased: expected any of {self.groups[1:-2]}, got {sorted(unknown)}")
 
     @classmethod
     def from_map(
@@ -92,9 +105,9 @@ class Regions:
         return self.people.shape[1], self.people.shape[2]
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def groups(self) -> tuple[str, ...]:
         """Names of the groups, in the order of labels."""
-        people = (f"person {n + 1}" for n in range(len(self.people)))
+        people = self.names or (f"person {n + 1}" for n in range(len(self.people)))
         return ("background", *people, "text", "padding")
 
     def on(self, grid: Grid) -> TokenGroups:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from mild_bench.errors import BadInput
+from mild_bench.store import write_bytes
+
 Column = npt.NDArray[np.str_] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
 VALUES = ("leakage", "cag", "logit_gap", "margin")
+TEXT = ("layer", "part", "reason")
+WHOLE = ("step", "head", "height", "width", "background", "people", "region")
+COLUMNS = (
+    "layer", "step", "timestep", "part", "head", "height", "width", "background", "people",
+    "region", *VALUES, "reason",
+)  # fmt: skip
+MAP_KEYS = {"part", "height", "width"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,28 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class LeakageMap:
+    """Where people are looked at from, on one grid, in one part of the batch.
+
+    Attributes:
+        part: of the batch.
+        height: tokens down.
+        width: tokens across.
+        cell_height: pixels of the picture that the model saw.
+        cell_width: likewise.
+        values: float32 height x width, in [0, 1]: the mass that the query at that place puts on
+            people, mean over this grid's layers, heads and steps.
+    """
+
+    part: str
+    height: int
+    width: int
+    cell_height: float
+    cell_width: float
+    values: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Trace:
     """A tidy table and, row by row, a leakage matrix.
 
@@ -52,25 +85,36 @@ class Trace:
             ``region`` (how many tokens), ``leakage``, ``cag``, ``logit_gap``, ``margin``,
             ``reason`` (empty when the row has values).
         matrices: rows x groups x groups.
-        groups: names of the groups.
+        groups: names of the groups: background, people, text, padding.
         skipped: by layer, why attention was seen but not taken.
+        maps: one for each part and grid that has people; text is no place and not on them.
+        erased: names of the people who are to be erased; empty when not told.
+        threshold: of the masks on tokens, see ``Regions``.
     """
 
     columns: Mapping[str, Column]
     matrices: npt.NDArray[np.float64]
     groups: tuple[str, ...]
     skipped: Mapping[str, str]
+    maps: tuple[LeakageMap, ...] = ()
+    erased: tuple[str, ...] = ()
+    threshold: float = 0.5
 
     def __len__(self) -> int:
         return len(self.matrices)
 
     def where(self, **equal: str | int) -> Trace:
-        """Return the rows whose columns equal the values: ``trace.where(part="cond", step=3)``."""
+        """Return the rows whose columns equal the values: ``trace.where(part="cond", step=3)``.
+
+        Maps are means over layers, heads and steps: choosing among those leaves no map.
+        """
         keep = np.ones(len(self), dtype=bool)
         for name, value in equal.items():
             keep &= self.columns[name] == value
         columns = {name: column[keep] for name, column in self.columns.items()}
-        return Trace(columns, self.matrices[keep], self.groups, self.skipped)
+        on_maps = equal.keys() <= MAP_KEYS
+        maps = tuple(one for one in self.maps if on_maps and _is(one, equal))
+        return replace(self, columns=columns, matrices=self.matrices[keep], maps=maps)
 
     def mean_by(self, *names: str, value: str = "leakage") -> dict[tuple[str | int, ...], float]:
         """Return the mean of a column for each combination of other columns' values."""
@@ -121,8 +165,42 @@ class Trace:
         return {
             "groups": list(self.groups),
             "skipped": dict(self.skipped),
+            "erased": list(self.erased),
+            "threshold": self.threshold,
             "columns": {name: _plain(values) for name, values in self.as_columns().items()},
+            "maps": [{**vars(one), "values": one.values.tolist()} for one in self.maps],
         }
+
+    def save(self, path: Path) -> None:
+        """Write the trace as a compressed ``.npz``, atomically; numbers are kept as float32.
+
+        The same trace gives the same bytes. docs/cag.md says what is in the file.
+
+        Raises:
+            BadInput: it cannot be written there.
+        """
+        from mild_bench.metrics.cag.trace_file import trace_bytes
+
+        write_bytes(path, trace_bytes(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Trace:
+        """Read what ``save`` wrote; nothing in the file is run.
+
+        Raises:
+            BadInput: no such file, or no trace.
+        """
+        from mild_bench.metrics.cag.trace_file import read_trace
+
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{path}: no trace could be read ({error.strerror})") from error
+        return read_trace(data, name=str(path))
+
+
+def _is(one: LeakageMap, equal: Mapping[str, str | int]) -> bool:
+    return all(getattr(one, name) == value for name, value in equal.items())
 
 
 def _mean(values: Column) -> float:
