@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,15 @@ def _trace_of(arrays: Mapping[str, Array]) -> Trace:
         arrays["matrices"].astype(np.float64),
         groups,
         {str(layer): str(why) for layer, why in arrays["skipped"].tolist()},
-        maps=tuple(_map(part, *cell, arrays[f"map_{n}"]) for n, (part, cell) in enumerate(cells)),
+        maps=tuple(_map(part, cell, arrays[f"map_{n}"]) for n, (part, cell) in enumerate(cells)),
         erased=tuple(arrays["erased"].tolist()),
         threshold=float(arrays["threshold"]),
     )
 
 
-def _map(part: str, cell_height: float, cell_width: float, values: Array) -> LeakageMap:
+def _map(part: str, cell: Sequence[float], values: Array) -> LeakageMap:
     height, width = values.shape
+    cell_height, cell_width = cell
     return LeakageMap(part, height, width, cell_height, cell_width, values.astype(np.float32))
 
 
