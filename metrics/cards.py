@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mild_bench.errors import BadInput
+from mild_bench.metrics.cag.scores import TraceMeasure
 from mild_bench.metrics.view import Measure, Settings
 from mild_bench.score import REGIONS, MetricCard
 
@@ -23,14 +24,16 @@ class Entry:
     card: MetricCard
     maker: str
 
-    def make(self, settings: Settings) -> Measure:
+    def make(self, settings: Settings) -> Measure | TraceMeasure:
         """Set the metric up.
 
         Raises:
             MissingPart: its weights are not on this machine.
         """
         module, name = self.maker.split(":")
-        maker: Callable[[Settings], Measure] = getattr(importlib.import_module(module), name)
+        maker: Callable[[Settings], Measure | TraceMeasure] = getattr(
+            importlib.import_module(module), name
+        )
         return maker(settings)
 
 
@@ -109,6 +112,22 @@ METRICS = (
             "mean absolute change of the visible people who were to stay", harm=True,
         ),
         "mild_bench.metrics.bystander:bystander_measure",
+    ),
+    Entry(
+        MetricCard(
+            "cag", "CAG", "1", "higher", -math.inf, math.inf, "nats", ("hole",), ("attention",),
+            "purpose: MILD (2508.06543); formula: mild-bench, see docs/cag.md",
+            "how far the model's attention from the hole prefers background to people",
+        ),
+        "mild_bench.metrics.cag.scores:cag_measure",
+    ),
+    Entry(
+        MetricCard(
+            "leakage", "Leakage", "1", "lower", 0, 1, "share", ("hole",), ("attention",),
+            "mild-bench; see docs/cag.md",
+            "how much of the model's attention from the hole goes to people",
+        ),
+        "mild_bench.metrics.cag.scores:leakage_measure",
     ),
 )  # fmt: skip
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from mild_bench.errors import MissingPart
 from mild_bench.images import Rgb, composite
+from mild_bench.metrics.cag.scores import TraceMeasure
+from mild_bench.metrics.cag.trace import Trace
 from mild_bench.metrics.cards import Entry, choose, entries_for
 from mild_bench.metrics.view import Measure, Settings, Value, Values, View
 from mild_bench.protocol import Protocol
@@ -18,12 +20,15 @@ from mild_bench.store import canonical_json, sha256
 from mild_bench.task import Task
 
 NO_TRUTH = "this task has no truth"
+NO_TRACE = "scored without a trace of the attention"
+
+Attention = Trace | str  # or the reason why there is none
 
 
 @dataclass(frozen=True)
 class _Ready:
     card: MetricCard
-    measure: Measure | None
+    measure: Measure | TraceMeasure | None
     reason: str = ""
 
 
@@ -57,7 +62,9 @@ class Scorer:
     def weights(self) -> dict[str, dict[str, object]]:
         """By metric that needs any: source and sha256, or why they are missing."""
         return {
-            ready.card.metric: ready.measure.weights if ready.measure else {"missing": ready.reason}
+            ready.card.metric: ready.measure.weights
+            if isinstance(ready.measure, Measure)
+            else {"missing": ready.reason}
             for ready in self._ready
             if "weights" in ready.card.needs
         }
@@ -69,20 +76,29 @@ class Scorer:
         parts = {"protocol": self.protocol.as_json(), "metrics": versions, "weights": self.weights}
         return sha256(canonical_json(parts))
 
-    def score(self, task: Task, results: Sequence[Rgb]) -> list[list[Score]]:
+    def score(
+        self, task: Task, results: Sequence[Rgb], attention: Sequence[Attention] | None = None
+    ) -> list[list[Score]]:
         """Return the scores of each raw result, in the same order.
 
         A result's scores depend on nothing else in the list. Results are uint8 height x width x 3;
         one of another size than the task's input is resized or refused, as the protocol says.
+        ``attention`` holds the trace of each result, or the reason why it has none.
         """
         view = View(task, self.protocol)
         fitted = [_fit(result, task, self.protocol.resize) for result in results]
         pictures: dict[str, Rgb] = {}
         uses = [_register(pictures, task, one) for one in fitted]
-        values = {ready.card.metric: self._measure(ready, view, pictures) for ready in self._ready}
+        values = {
+            ready.card.metric: _measure(ready, ready.measure, view, pictures)
+            for ready in self._ready
+            if not isinstance(ready.measure, TraceMeasure)
+        }
         return [
-            self.no_scores(one) if isinstance(one, str) else self._collect(values, use)
-            for one, use in zip(fitted, uses, strict=True)
+            self.no_scores(one) if isinstance(one, str) else self._collect(values, use, trace)
+            for one, use, trace in zip(
+                fitted, uses, attention or [NO_TRACE] * len(results), strict=True
+            )
         ]
 
     def no_scores(self, reason: str) -> list[Score]:
@@ -94,22 +110,38 @@ class Scorer:
             for mode in MODES
         ]
 
-    def _measure(self, ready: _Ready, view: View, pictures: dict[str, Rgb]) -> dict[str, Values]:
-        reason = ready.reason
-        if "truth" in ready.card.needs and view.task.truth is None:
-            reason = NO_TRUTH
-        if ready.measure is None or reason:
-            return {key: dict.fromkeys(ready.card.regions, reason) for key in pictures}
-        found = ready.measure.measure(view, list(pictures.values()))
-        return dict(zip(pictures, found, strict=True))
-
-    def _collect(self, values: dict[str, dict[str, Values]], use: dict[Mode, str]) -> list[Score]:
+    def _collect(
+        self, values: dict[str, dict[str, Values]], use: dict[Mode, str], attention: Attention
+    ) -> list[Score]:
+        seen = {
+            ready.card.metric: _look(ready.measure, attention)
+            for ready in self._ready
+            if isinstance(ready.measure, TraceMeasure)
+        }
         return [
-            _score(card, region, mode, values[card.metric][use[mode]][region])
+            _score(card, region, mode, seen[card.metric])
+            if card.metric in seen
+            else _score(card, region, mode, values[card.metric][use[mode]][region])
             for card in self.cards
             for region in card.regions
             for mode in MODES
         ]
+
+
+def _measure(
+    ready: _Ready, measure: Measure | None, view: View, pictures: dict[str, Rgb]
+) -> dict[str, Values]:
+    reason = ready.reason
+    if "truth" in ready.card.needs and view.task.truth is None:
+        reason = NO_TRUTH
+    if measure is None or reason:
+        return {key: dict.fromkeys(ready.card.regions, reason) for key in pictures}
+    found = measure.measure(view, list(pictures.values()))
+    return dict(zip(pictures, found, strict=True))
+
+
+def _look(measure: TraceMeasure, attention: Attention) -> Value:
+    return attention if isinstance(attention, str) else measure.value(attention)
 
 
 def _set_up(entry: Entry, settings: Settings) -> _Ready:

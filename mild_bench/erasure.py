@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from mild_bench.images import Rgb, Rgba
+from mild_bench.images import Mask, Rgb, Rgba
 from mild_bench.store import canonical_json, sha256
 from mild_bench.task import Task
 
@@ -25,6 +26,7 @@ class EraserCard:
             losers, None for a real eraser.
         needs_truth: it looks at the answer (a control only).
         batch: how many tasks it likes to get at once.
+        supports_attention_probe: it is a ``ProbedEraser``.
     """
 
     name: str
@@ -76,3 +78,46 @@ class Eraser(Protocol):
 
     def __call__(self, tasks: Sequence[Task], *, seed: int) -> Iterator[Erasure]:
         """Erase; draw randomness from ``task_seed(seed, task.task_id)`` only."""
+
+
+class SeenTask(Protocol):
+    """A task as an eraser's model sees it; all in the model's pixels, height x width."""
+
+    @property
+    def task(self) -> Task:
+        """What was asked."""
+
+    @property
+    def picture(self) -> Rgb:
+        """The input, uint8, resized, cropped or padded."""
+
+    @property
+    def hole(self) -> Mask:
+        """The erase mask, without what the eraser adds to it."""
+
+    @property
+    def people(self) -> Mapping[str, Mask]:
+        """Every visible person by id, erased or not; no pixel where out of the frame."""
+
+    @property
+    def padding(self) -> Mask:
+        """Pixels that are no part of the input."""
+
+
+TaskHook = Callable[[SeenTask], AbstractContextManager[Any]]
+
+
+@runtime_checkable
+class ProbedEraser(Eraser, Protocol):
+    """An eraser whose attention can be read (``--probe cag``) and whose card says so.
+
+    Attributes:
+        pipeline: has a diffusers ``unet`` or ``transformer``. Where its batches have parts that
+            are not guidance's two halves, it also has ``attention_parts``: their names in order,
+            or a method that returns them while the model runs (``cond`` is the one that scores).
+        on_task: None, or what to call with each task before the model runs; what that returns is
+            to be entered around the model's runs for this task and nothing else.
+    """
+
+    pipeline: Any
+    on_task: TaskHook | None

@@ -9,6 +9,8 @@ from mild_bench.errors import BadInput
 from mild_bench.score import Mode
 from mild_bench.store import canonical_json, sha256
 
+ATTENTION_THRESHOLD = 0.5  # also what traces are taken with
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -21,6 +23,9 @@ class Protocol:
             ``refuse``.
         lpips_nets: backbones, in board order.
         clip_model, clip_weights: open_clip names; weights may also be a checkpoint file.
+        attention_threshold: the part of a token's cell that a person must cover to have it.
+        attention_part: the part of the model's batch whose attention counts, where there are
+            several (``cond``: the prompted half of classifier-free guidance).
         primary: the score key that ranks the board.
         primary_mode: the half of the table that readers see first.
         bootstrap: resamples for the intervals.
@@ -34,6 +39,8 @@ class Protocol:
     lpips_nets: tuple[str, ...] = ("alex", "vgg")
     clip_model: str = "ViT-B-32"
     clip_weights: str = "laion2b_s34b_b79k"
+    attention_threshold: float = ATTENTION_THRESHOLD
+    attention_part: str = "cond"
     primary: str = "lpips-alex/hole/composited"
     primary_mode: Mode = "composited"
     bootstrap: int = 2000

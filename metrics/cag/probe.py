@@ -180,7 +180,8 @@ def probe_pipeline(pipeline: Any, regions: Regions, **settings: Any) -> Attentio
     """Return a probe of a diffusers pipeline's UNet or transformer that tells guidance's halves.
 
     Args:
-        pipeline: has ``unet`` or ``transformer``.
+        pipeline: has ``unet`` or ``transformer``; may name its own ``attention_parts`` (see
+            ``mild_bench.erasure.ProbedEraser``).
         regions: who is where in the picture that the model sees.
         settings: of ``AttentionProbe``, but ``parts``.
 
@@ -197,6 +198,9 @@ def probe_pipeline(pipeline: Any, regions: Regions, **settings: Any) -> Attentio
     runner = getattr(pipeline, "decoder_pipe", pipeline)
 
     def parts() -> Sequence[str]:
+        named: Parts | None = getattr(pipeline, "attention_parts", None)
+        if named is not None:
+            return named() if callable(named) else named
         return GUIDED if getattr(runner, "do_classifier_free_guidance", False) else ("all",)
 
     return AttentionProbe(model, regions, parts=parts, **settings)

@@ -103,6 +103,11 @@ class Trace:
     def __len__(self) -> int:
         return len(self.matrices)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of the batch, in the order in which they were read."""
+        return tuple(dict.fromkeys(self.columns["part"].tolist()))
+
     def where(self, **equal: str | int) -> Trace:
         """Return the rows whose columns equal the values: ``trace.where(part="cond", step=3)``.
 

@@ -28,6 +28,10 @@ def erase(
     mask: Annotated[Path | None, typer.Option(help="Its mask: white where to erase.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of erasers that draw random numbers.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Only the first N tasks.")] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(help="Read the model's attention while it erases: 'cag'; see docs/cag.md."),
+    ] = None,
     convert: Annotated[
         bool, typer.Option("--convert", help="Convert pictures that are not upright 8-bit RGB.")
     ] = False,
@@ -39,10 +43,12 @@ def erase(
     if release is not None and image is None and mask is None:
         if convert:
             raise BadInput("--convert: goes with --image, got a release; leave it out")
-        _erase_release(release, eraser, out, seed, limit)
+        _erase_release(release, eraser, out, seed, limit, probe)
     elif release is None and image is not None and mask is not None:
         if limit is not None:
             raise BadInput("--limit: goes with a release, got --image; leave it out")
+        if probe is not None:
+            raise BadInput("--probe: goes with a release, got --image; leave it out")
         _erase_picture(image, mask, eraser, out, seed, convert)
     else:
         raise BadInput("expected either RELEASE, or both --image and --mask; see 'erase --help'")
@@ -55,12 +61,21 @@ def erasers() -> None:
     typer.echo(eraser_table())
 
 
-def _erase_release(release: Path, spec: str, out: Path, seed: int, limit: int | None) -> None:
+def _erase_release(
+    release: Path, spec: str, out: Path, seed: int, limit: int | None, probe: str | None
+) -> None:
     from mild_bench.run.erase import erase_release
 
-    summary = erase_release(release, spec, out, seed=seed, limit=limit)
+    summary = erase_release(release, spec, out, seed=seed, limit=limit, probe=probe)
     kept = f", {summary.kept} were done before" if summary.kept else ""
     typer.echo(f"{_spell(out)}: {summary.erased} tasks erased{kept}")
+    if summary.unread:
+        task_id, reason = next(iter(summary.unread.items()))
+        typer.echo(
+            f"mild-bench: {len(summary.unread)} of these tasks lack a trace or its picture, such "
+            f"as {task_id}: {reason}",
+            err=True,
+        )
     if summary.failed:
         task_id, reason = next(iter(summary.failed.items()))
         typer.echo(

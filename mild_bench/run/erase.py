@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from mild_bench.erasure import Eraser, Erasure
-from mild_bench.errors import BadInput, MildBenchError
+from mild_bench.errors import BadInput, explain
 from mild_bench.images import check_mask
 from mild_bench.plugins import load_eraser
 from mild_bench.progress import progress
 from mild_bench.release import Release
+from mild_bench.run.attention import Watch, check_probe
 from mild_bench.run.environment import environment
 from mild_bench.run.peak import Cost, measured
 from mild_bench.run.run_folder import RunFolder, release_path
 from mild_bench.task import Task, task_seed
-
-REASON_LENGTH = 400
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ class RunSummary:
         erased: tasks done now.
         kept: tasks that an earlier run of the same command had done.
         failed: the reason by task id.
+        unread: why a task done now has no trace or no picture of it, by task id; only with a
+            probe.
     """
 
     out: Path
     erased: int
     kept: int
     failed: dict[str, str]
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,29 @@ class _Outcome:
 
 
 def erase_release(
-    release: Path, spec: str, out: Path, *, seed: int = 0, limit: int | None = None
+    release: Path,
+    spec: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    probe: str | None = None,
 ) -> RunSummary:
     """Erase every task of a release into the run folder ``out``.
 
     Tasks that are done there are kept, failed ones are tried again, so that the same command
     goes on after a kill and ends with the same bytes (``measured/`` apart). ``limit`` takes the
-    first tasks only. Erasers see no truth unless their card says ``needs_truth``.
+    first tasks only. Erasers see no truth unless their card says ``needs_truth``. ``probe``
+    ``"cag"`` reads the attention of erasers that have any into ``traces/``; pictures stay the same.
 
     Raises:
-        BadInput: no such release or eraser, a changed release, or ``out`` holds something else.
+        BadInput: no such release, eraser or probe, a changed release, or ``out`` holds something
+            else.
         MissingPart: the eraser lacks a part on this machine.
     """
     if limit is not None and limit < 1:
         raise BadInput(f"limit must be at least 1, got {limit}")
+    check_probe(probe)
     opened = Release.open(release)
     eraser = load_eraser(spec)
     changed = opened.changed_files()
@@ -69,11 +81,13 @@ def erase_release(
         raise BadInput(
             f"{release}: changed since it was frozen ({', '.join(changed[:3])}); fetch it again"
         )
-    folder = RunFolder.claim(out, _header(opened, eraser, spec, out, seed))
+    folder = RunFolder.claim(out, _header(opened, eraser, spec, out, seed, probe))
     wanted = opened.task_ids()[:limit]
     pending = frozenset(name for name in wanted if not folder.is_done(name))
-    failed = _erase_pending(opened, eraser, folder, pending, seed=seed, total=len(wanted))
-    return RunSummary(out, len(pending) - len(failed), len(wanted) - len(pending), failed)
+    kept = len(wanted) - len(pending)
+    watch = Watch(eraser, probe) if probe else None
+    failed, unread = _erase_pending(opened, eraser, folder, pending, watch, seed=seed, kept=kept)
+    return RunSummary(out, len(pending) - len(failed), kept, failed, unread)
 
 
 def _erase_pending(
@@ -81,26 +95,34 @@ def _erase_pending(
     eraser: Eraser,
     folder: RunFolder,
     pending: frozenset[str],
+    watch: Watch | None,
     *,
     seed: int,
-    total: int,
-) -> dict[str, str]:
+    kept: int,
+) -> tuple[dict[str, str], dict[str, str]]:
     failed: dict[str, str] = {}
+    unread: dict[str, str] = {}
     _use_all_cores()
-    with progress(f"erase {eraser.card.name}", total=total, done=total - len(pending)) as advance:
+    with progress(f"erase {eraser.card.name}", total=kept + len(pending), done=kept) as advance:
         for batch in _batches(release.tasks(pending), eraser.card.batch):
-            for outcome in _erase_batch(eraser, batch, seed):
+            for outcome in _erase_batch(eraser, batch, seed, watch):
                 name = outcome.task_id
+                probed = watch.take(name) if watch else None
                 if isinstance(outcome.answer, str):
                     failed[name] = outcome.answer
                     folder.fail(name, outcome.answer, seed=task_seed(seed, name))
                 else:
-                    folder.keep(outcome.answer, outcome.cost, seed=task_seed(seed, name))
+                    own_seed = task_seed(seed, name)
+                    folder.keep(outcome.answer, outcome.cost, seed=own_seed, probed=probed)
+                    if probed is not None and probed.reason:
+                        unread[name] = probed.reason
                 advance(1)
-    return failed
+    return failed, unread
 
 
-def _header(release: Release, eraser: Eraser, spec: str, out: Path, seed: int) -> dict[str, object]:
+def _header(
+    release: Release, eraser: Eraser, spec: str, out: Path, seed: int, probe: str | None
+) -> dict[str, object]:
     return {
         "schema": 1,
         "eraser": eraser.card.as_json(),
@@ -112,6 +134,7 @@ def _header(release: Release, eraser: Eraser, spec: str, out: Path, seed: int) -
             "folder": release_path(out, release.folder),
         },
         "seed": seed,
+        "probe": probe,
         "environment": environment("pypatchmatch"),
     }
 
@@ -127,17 +150,27 @@ def _batches(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
         yield batch
 
 
-def _erase_batch(eraser: Eraser, tasks: Sequence[Task], seed: int) -> list[_Outcome]:
-    """Erase a batch at once; where that fails, one by one, so that only the culprit fails."""
+def _erase_batch(
+    eraser: Eraser, tasks: Sequence[Task], seed: int, watch: Watch | None
+) -> list[_Outcome]:
+    """Erase a batch at once; where that fails, one by one, so that only the culprit fails.
+
+    A task that fails under a probe is erased again without: the probe may be to blame.
+    """
     cost = Cost()
     try:
         shown = [_without_answer(task, eraser) for task in tasks]
-        with measured() as cost:
+        with watch.attached() if watch else nullcontext(), measured() as cost:
             answers = list(eraser(shown, seed=seed))
         _check_ids(answers, tasks)
     except Exception as error:  # whatever a stranger's code raises is that task's reason
         if len(tasks) > 1:
-            return [outcome for task in tasks for outcome in _erase_batch(eraser, [task], seed)]
+            return [
+                outcome for task in tasks for outcome in _erase_batch(eraser, [task], seed, watch)
+            ]
+        if watch and watch.probes:
+            watch.give_up(tasks[0].task_id, explain(error))
+            return _erase_batch(eraser, tasks, seed, None)
         return [_Outcome(tasks[0].task_id, explain(error), cost)]
     share = Cost(cost.seconds / len(tasks), cost.peak_mb)
     return [
@@ -173,13 +206,6 @@ def problem(answer: Erasure, task: Task) -> str | None:
         if layer.shape != (*size[:2], 4) or layer.dtype != np.uint8:
             return f"layer {person}: expected uint8 height x width x 4, got {layer.shape}"
     return None
-
-
-def explain(error: Exception) -> str:
-    """Return one line for an error, with its type where it is not one of ours."""
-    text = " ".join(str(error).encode(errors="backslashreplace").decode().split())
-    named = text if isinstance(error, MildBenchError) else f"{type(error).__name__}: {text}"
-    return named[:REASON_LENGTH]
 
 
 def _use_all_cores() -> None:

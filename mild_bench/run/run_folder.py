@@ -3,7 +3,8 @@
 ``run.json`` says who, on what, with which seed; ``results/<task_id>.png`` are the raw results;
 ``tasks/<task_id>.json`` says how each task ended and is written last; ``measured/<task_id>.json``
 holds seconds and peak memory, the only part that differs between two equal runs;
-``layers/<task_id>/<person_id>.png`` are there for erasers that make layers.
+``layers/<task_id>/<person_id>.png`` are there for erasers that make layers;
+``traces/<task_id>.npz`` and ``.png`` hold what a probe read (``erase --probe``).
 """
 
 from __future__ import annotations
@@ -32,12 +33,38 @@ from mild_bench.store import (
 )
 
 RUN = "run.json"
-FOLDERS = ("results", "tasks", "measured", "layers")
+FOLDERS = ("results", "tasks", "measured", "layers", "traces")
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe brought for one task.
+
+    Attributes:
+        name: of the probe.
+        trace: the file's content; None when there is none.
+        picture: a PNG of the trace; None when there is none.
+        reason: why one of them is None.
+    """
+
+    name: str
+    trace: bytes | None = None
+    picture: bytes | None = None
+    reason: str | None = None
+
+    def as_note(self) -> dict[str, str | None]:
+        """Return what the note of a task says of it."""
+        return {
+            "name": self.name,
+            "sha256": None if self.trace is None else sha256(self.trace),
+            "picture": None if self.picture is None else sha256(self.picture),
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder that belongs to one eraser, release and seed."""
+    """A run folder that belongs to one eraser, release, seed and probe (or none)."""
 
     path: Path
 
@@ -57,7 +84,7 @@ class RunFolder:
         return cls(path)
 
     def is_done(self, task_id: str) -> bool:
-        """Whether a task has ended well and its picture is the one it ended with.
+        """Whether a task has ended well and its picture and trace are those it ended with.
 
         Raises:
             BadInput: its note is not one that this program writes.
@@ -69,22 +96,32 @@ class RunFolder:
         values: object = read_json(note)
         if not isinstance(values, dict):
             raise BadInput(f"{note}: expected the note of a task, got {values!r}; remove it")
-        return values.get("status") == "ok" and values.get("sha256") == sha256_file(picture)
+        if values.get("status") != "ok" or values.get("sha256") != sha256_file(picture):
+            return False
+        return self._has_trace(task_id, values.get("probe") or {})
 
-    def keep(self, erasure: Erasure, cost: Cost, *, seed: int) -> None:
-        """Store a good result; the note that says so comes last."""
+    def keep(
+        self, erasure: Erasure, cost: Cost, *, seed: int, probed: Probed | None = None
+    ) -> None:
+        """Store a good result and what a probe read; the note that says so comes last."""
         name = erasure.task_id
         self._forget(name)
         data = encode_png(erasure.result)
         write_bytes(self._picture(name), data)
         for person, layer in erasure.layers.items():
             write_bytes(inside(self.path / "layers", f"{name}/{person}.png"), encode_png(layer))
+        if probed is not None:
+            for path, content in zip(
+                self._traces(name), (probed.trace, probed.picture), strict=True
+            ):
+                if content is not None:
+                    write_bytes(path, content)
         spent = {
             "seconds": number_or_none(round(cost.seconds, 6)),
             "peak_mb": number_or_none(round(cost.peak_mb, 3)),
         }
         write_json(inside(self.path / "measured", f"{name}.json"), spent)
-        self._note(name, status="ok", reason=None, digest=sha256(data), seed=seed)
+        self._note(name, status="ok", reason=None, digest=sha256(data), seed=seed, probed=probed)
 
     def fail(self, task_id: str, reason: str, *, seed: int) -> None:
         """Record that a task has no result, and why."""
@@ -94,22 +131,44 @@ class RunFolder:
     def _picture(self, task_id: str) -> Path:
         return inside(self.path / "results", f"{task_id}.png")
 
+    def _traces(self, task_id: str) -> tuple[Path, Path]:
+        folder = self.path / "traces"
+        return inside(folder, f"{task_id}.npz"), inside(folder, f"{task_id}.png")
+
+    def _has_trace(self, task_id: str, noted: Mapping[str, Any]) -> bool:
+        wanted = noted.get("sha256"), noted.get("picture")
+        return all(
+            digest is None or (path.is_file() and sha256_file(path) == digest)
+            for path, digest in zip(self._traces(task_id), wanted, strict=True)
+        )
+
     def _forget(self, task_id: str) -> None:
         inside(self.path / "tasks", f"{task_id}.json").unlink(missing_ok=True)
         self._picture(task_id).unlink(missing_ok=True)
         inside(self.path / "measured", f"{task_id}.json").unlink(missing_ok=True)
         shutil.rmtree(inside(self.path / "layers", task_id), ignore_errors=True)
+        for path in self._traces(task_id):
+            path.unlink(missing_ok=True)
 
     def _note(
-        self, task_id: str, *, status: str, reason: str | None, digest: str | None, seed: int
+        self,
+        task_id: str,
+        *,
+        status: str,
+        reason: str | None,
+        digest: str | None,
+        seed: int,
+        probed: Probed | None = None,
     ) -> None:
-        note = {
+        note: dict[str, Any] = {
             "task_id": task_id,
             "status": status,
             "reason": reason,
             "sha256": digest,
             "seed": seed,
         }
+        if probed is not None:
+            note["probe"] = probed.as_note()
         write_json(inside(self.path / "tasks", f"{task_id}.json"), note)
 
 
@@ -154,6 +213,7 @@ def _identity(header: Mapping[str, Any]) -> dict[str, str]:
             "eraser": f"{eraser['name']} {eraser['version']} ({eraser['settings_hash']})",
             "release": f"{release['name']} {release['version']} ({release['hash'][:12]})",
             "seed": str(header["seed"]),
+            "probe": str(header.get("probe") or "none"),
         }
     except (KeyError, TypeError) as error:
         raise BadInput(f"{RUN}: expected a run, got no {error}; name another --out") from error

@@ -17,6 +17,7 @@ from mild_bench.images import Rgb, decode_png
 from mild_bench.progress import progress
 from mild_bench.protocol import Protocol, find_protocol
 from mild_bench.release import Release
+from mild_bench.run.attention import read_attention
 from mild_bench.run.environment import environment
 from mild_bench.run.run_folder import RUN
 from mild_bench.score import Score
@@ -32,7 +33,7 @@ from mild_bench.store import (
 from mild_bench.task import Task
 
 if TYPE_CHECKING:
-    from mild_bench.metrics.scorer import Scorer
+    from mild_bench.metrics.scorer import Attention, Scorer
 
 SCHEMA = 1
 DECIMALS = 6
@@ -95,6 +96,11 @@ class ScoredRun:
         path = inside(self.path / "results", f"{task_id}.png")
         return path.read_bytes() if path.is_file() else b""
 
+    def trace(self, task_id: str) -> bytes:
+        """The bytes of the trace of the attention, empty when there is no such file."""
+        path = inside(self.path / "traces", f"{task_id}.npz")
+        return path.read_bytes() if path.is_file() else b""
+
     def measured(self, task_id: str) -> dict[str, Any]:
         """Seconds and peak memory, None where they were not measured."""
         path = inside(self.path / "measured", f"{task_id}.json")
@@ -115,9 +121,9 @@ def score_runs(
 ) -> list[Path]:
     """Score runs of one release and return their records, in the same order.
 
-    Tasks whose picture, protocol, metrics and weights are as they were are kept, so that the same
-    command goes on after a kill and ends with the same bytes. Runs that are scored together share
-    the work on each task's truth; the numbers do not depend on what else is scored.
+    Tasks whose picture, trace, protocol, metrics and weights are as they were are kept, so that the
+    same command goes on after a kill and ends with the same bytes. Runs that are scored together
+    share the work on each task's truth; the numbers do not depend on what else is scored.
 
     Args:
         release: where the release is; each run knows where it was.
@@ -214,6 +220,12 @@ class _Pending:
             return f"the result is not an 8-bit RGB picture but {picture.dtype} {picture.shape}"
         return picture
 
+    def attention(self) -> Attention:
+        """Return the trace that the run kept, or the reason why there is none to score."""
+        return read_attention(
+            self.run.header, self.run.note(self.task_id), self.run.trace(self.task_id)
+        )
+
     def keep(self, scores: Sequence[Score]) -> None:
         """Write the scores."""
         values = {score.key: number_or_none(round(score.value, DECIMALS)) for score in scores}
@@ -249,8 +261,11 @@ def _pending(run: ScoredRun, task_id: str, stamp: str) -> _Pending | None:
         file.unlink(missing_ok=True)
         return None
     digest = sha256(run.picture(task_id))
-    noted = run.note(task_id).get("sha256")
-    key = sha256(canonical_json({"stamp": stamp, "result": digest, "noted": noted}))
+    note = run.note(task_id)
+    parts = {"stamp": stamp, "result": digest, "noted": note.get("sha256")}
+    if probed := note.get("probe"):
+        parts |= {"probe": probed, "trace": sha256(run.trace(task_id))}
+    key = sha256(canonical_json(parts))
     if file.is_file() and _key(file) == key:
         return None
     return _Pending(run, task_id, key, digest)
@@ -285,7 +300,8 @@ def _in_parallel(
 def _score_task(task: Task, results: list[_Pending], scorer: Scorer) -> int:
     read = [(result, result.read()) for result in results]
     whole = [(result, picture) for result, picture in read if not isinstance(picture, str)]
-    scores = scorer.score(task, [picture for _, picture in whole])
+    attention = [result.attention() for result, _ in whole]
+    scores = scorer.score(task, [picture for _, picture in whole], attention)
     for (result, _), found in zip(whole, scores, strict=True):
         result.keep(found)
     for result, reason in read:
@@ -315,6 +331,7 @@ def _record(run: ScoredRun, release: Release, scorer: Scorer) -> dict[str, Any]:
         "weights": scorer.weights,
         "environment": environment("lpips", "open-clip-torch"),
         "seed": run.header["seed"],
+        "probe": run.header.get("probe"),
         "tasks": [_task_record(run, row) for row in release.manifest["tasks"]],
     }
 

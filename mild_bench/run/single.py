@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from mild_bench.erasure import Eraser
-from mild_bench.errors import BadInput, MildBenchError
+from mild_bench.errors import BadInput, MildBenchError, explain
 from mild_bench.images import Mask, Rgb, check_mask, encode_png, read_icc, read_mask, read_rgb
 from mild_bench.plugins import load_eraser
-from mild_bench.run.erase import explain, problem
+from mild_bench.run.erase import problem
 from mild_bench.store import write_bytes
 from mild_bench.task import Task
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from mild_bench.erasers.diffusion.settings import (
     call_arguments,
     from_spec,
 )
-from mild_bench.erasure import EraserCard, Erasure, Setting
+from mild_bench.erasure import EraserCard, Erasure, Setting, TaskHook
 from mild_bench.errors import BadInput
 from mild_bench.images import Mask, Rgb, composite, mask_to_grey
 from mild_bench.task import Task, task_seed
@@ -52,9 +52,6 @@ class PreparedTask:
     hole: Mask
     people: Mapping[str, Mask]
     padding: Mask
-
-
-TaskHook = Callable[[PreparedTask], AbstractContextManager[Any]]
 
 
 @dataclass
