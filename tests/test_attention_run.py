@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
 import signal
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from make_release import make_release
-from probed_eraser import Boaster, noise
+from probed_eraser import Boaster
 from tiny_pipelines import FAMILIES, make_pipeline
 from typer.testing import CliRunner
 
@@ -46,12 +45,13 @@ KEYS = [f"{name}/hole/{mode}" for name in ("cag", "leakage") for mode in ("raw",
 FIRST = "scene-000-all"
 
 
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(plugins.ERASERS, "noise", "probed_eraser:noise")
-    monkeypatch.setitem(plugins.ERASERS, "boaster", "probed_eraser:Boaster")
+@pytest.fixture(scope="module", autouse=True)
+def _known() -> Iterator[None]:
     before = torch.get_num_threads()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plugins.ERASERS, "noise", "probed_eraser:noise")
+        patch.setitem(plugins.ERASERS, "boaster", "probed_eraser:Boaster")
+        yield
     torch.set_num_threads(before)
 
 
@@ -60,10 +60,19 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_release(tmp_path_factory.mktemp("data") / "release", tasks=3)
 
 
+@pytest.fixture(scope="module")
+def pristine(release: Path) -> Path:
+    erase_release(release, "noise", release.parent / "noise", probe="cag")
+    return release.parent / "noise"
+
+
 @pytest.fixture
-def run(release: Path, tmp_path: Path) -> Path:
-    erase_release(release, "noise", tmp_path / "run", probe="cag")
-    return tmp_path / "run"
+def run(pristine: Path) -> Iterator[Path]:
+    """A run of our own, beside the release."""
+    mine = pristine.with_name("mine")
+    shutil.copytree(pristine, mine)
+    yield mine
+    shutil.rmtree(mine)
 
 
 def tree(run: Path) -> dict[str, bytes]:
@@ -95,8 +104,8 @@ def test_every_family_is_probed_in_a_run_and_paints_the_same_pictures(
 ) -> None:
     make_pipeline(tmp_path / family, family)
     spec = f"diffusers:{tmp_path / family}[steps=2,side=96]"
-    bare = erase_release(release, spec, tmp_path / "bare", limit=2)
-    seen = erase_release(release, spec, tmp_path / "seen", limit=2, probe="cag")
+    bare = erase_release(release, spec, tmp_path / "bare", limit=1)
+    seen = erase_release(release, spec, tmp_path / "seen", limit=1, probe="cag")
     assert (bare.failed, seen.failed, seen.unread) == ({}, {}, {})
     assert pictures(tmp_path / "seen") == pictures(tmp_path / "bare")
     for task in Release.open(release).tasks(frozenset([FIRST])):
@@ -105,13 +114,9 @@ def test_every_family_is_probed_in_a_run_and_paints_the_same_pictures(
         assert trace.erased == task.erase
     drawn = decode_png((tmp_path / "seen" / "traces" / f"{FIRST}.png").read_bytes())
     assert drawn.shape[1] > 400
-    values, reasons = attention(tmp_path / "seen")
-    assert not reasons
     part = "all" if family == "flux-fill" else "cond"
-    summary = trace.where(part=part).summary()
-    for mode in ("raw", "composited"):
-        assert values[f"cag/hole/{mode}"] == pytest.approx(summary.cag, abs=1e-6)
-        assert values[f"leakage/hole/{mode}"] == pytest.approx(summary.leakage, abs=1e-6)
+    assert measured(trace) == trace.where(part=part).summary().cag
+    assert 0 < float(measured(trace, leakage_measure)) < 1
 
 
 def test_the_note_tells_what_the_probe_brought(run: Path) -> None:
@@ -126,6 +131,15 @@ def test_the_note_tells_what_the_probe_brought(run: Path) -> None:
     }
     assert Trace.load(trace).parts == ("uncond", "cond")
     assert read_json(score_runs([run], workers=1)[0])["probe"] == "cag"
+
+
+def test_scores_are_those_of_the_prompted_half(run: Path) -> None:
+    values, reasons = attention(run)
+    assert not reasons
+    cond = Trace.load(run / "traces" / f"{FIRST}.npz").where(part="cond").summary()
+    for mode in ("raw", "composited"):
+        assert values[f"cag/hole/{mode}"] == pytest.approx(cond.cag, abs=1e-6)
+        assert values[f"leakage/hole/{mode}"] == pytest.approx(cond.leakage, abs=1e-6)
 
 
 def test_a_batch_of_tasks_is_told_apart(release: Path, run: Path, tmp_path: Path) -> None:
@@ -369,16 +383,16 @@ main()
 """
 
 
-def test_kill_9_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    tasks = 6
+@pytest.mark.slow
+def test_kill_9_at_a_random_moment_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    tasks = 4
     release = make_release(tmp_path / "release", tasks=tasks)
     erase_release(release, "noise", tmp_path / "undisturbed", probe="cag")
     run = tmp_path / "run"
     chance = random.Random(3)
-    landed = [_start_and_kill(release, run, goal, chance) for goal in (0, 2)]
-    assert any(0 < done < tasks for done in landed), f"the kills came too late: {landed}"
-    summary = erase_release(release, "noise", run, probe="cag")
-    assert summary.kept >= max(landed)
+    landed = _start_and_kill(release, run, 1, chance)
+    assert 0 < landed < tasks, f"the kill came too late: {landed}"
+    assert erase_release(release, "noise", run, probe="cag").kept == landed
     assert tree(run) == tree(tmp_path / "undisturbed")
 
 
@@ -389,20 +403,13 @@ def _start_and_kill(release: Path, run: Path, goal: int, chance: random.Random) 
     with subprocess.Popen(
         [sys.executable, "-c", KILLABLE, *words], cwd=Path(__file__).parent, **quiet
     ) as process:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < until and _traces(run) <= goal:
             time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.4))
+        time.sleep(chance.uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
     return len(list((run / "tasks").glob("[!.]*.json")))
 
 
 def _traces(run: Path) -> int:
     return len(list((run / "traces").glob("[!.]*.npz")))
-
-
-def test_numbers_are_numbers(run: Path) -> None:
-    values, _ = attention(run)
-    assert all(value is not None and math.isfinite(value) for value in values.values())
-    assert 0 < (values["leakage/hole/raw"] or 0) < 1
-    assert noise().card.supports_attention_probe

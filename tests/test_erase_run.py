@@ -31,6 +31,8 @@ from mild_bench.images import Rgb, decode_png, encode_png
 from mild_bench.release import Release
 from mild_bench.run import peak
 from mild_bench.run.erase import erase_release
+from mild_bench.run.run_folder import RunFolder
+from mild_bench.run.score import ScoredRun
 from mild_bench.store import sha256_file, write_json
 from mild_bench.task import Task, task_seed
 
@@ -381,3 +383,28 @@ def test_peak_memory_is_that_of_the_block(kernel: bool, monkeypatch: pytest.Monk
     assert large.peak_mb > before.peak_mb + 180
     assert after.peak_mb < large.peak_mb - 150
     assert large.seconds >= 0.05
+
+
+def test_the_gpu_s_peak_is_noted_where_one_was_used(tmp_path: Path) -> None:
+    picture = Erasure("one", np.zeros((4, 4, 3), np.uint8))
+    for cost, there in ((peak.Cost(1, 2), False), (peak.Cost(1, 2, 3.25), True)):
+        RunFolder(tmp_path).keep(picture, cost, seed=0)
+        run = ScoredRun(tmp_path, {}, "mild")
+        want = {"seconds": 1.0, "peak_mb": 2.0, **({"gpu_peak_mb": 3.25} if there else {})}
+        assert run.measured("one") == want
+
+
+@pytest.mark.gpu
+def test_gpu_peak_memory_is_that_of_the_block() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    small = torch.zeros(1, device="cuda")
+    with peak.measured() as before:
+        pass
+    with peak.measured() as large:
+        block = torch.zeros(200_000_000, dtype=torch.uint8, device=small.device)
+        del block
+    assert before.gpu_peak_mb is not None and large.gpu_peak_mb is not None
+    assert large.gpu_peak_mb > before.gpu_peak_mb + 180

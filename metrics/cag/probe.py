@@ -220,7 +220,7 @@ class _Watch:
             return
         context = given.get("encoder_hidden_states", args[1] if len(args) > 1 else None)
         text = int(context.shape[1]) if isinstance(context, Tensor) else None
-        processor = type(module.processor).__name__
+        processor = type(_innermost(module.processor)).__name__
 
         def attend(call: AttentionCall) -> Tensor:
             return self.probe._attend(self.name, processor, text, call)
@@ -249,6 +249,13 @@ COMPILED = (
     "model: it is compiled, and a compiled graph hides its attention; probe it before "
     "torch.compile, or an uncompiled copy of the same weights"
 )
+
+
+def _innermost(processor: Any) -> Any:
+    """The processor that does the work, where others (SMA's) are wrapped around it."""
+    while hasattr(processor, "original"):
+        processor = processor.original
+    return processor
 
 
 def _refuse_compiled(model: nn.Module) -> None:

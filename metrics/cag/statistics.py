@@ -10,6 +10,7 @@ from torch import Tensor
 from mild_bench.metrics.cag.logits import log_mass_ratio, logit_gap, margin
 
 UNDERFLOW = 1e-30  # a float32 mass below this has lost digits
+FORBIDDEN = 5e3  # nats; no model's own logits differ so much: a finite bias stands for -inf (SMA)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def statistics(
         odds[:, :, lost] = log_mass_ratio(
             asked[:, :, lost], key, *sides, mask=lost_rows, scale=scale
         ).to(odds.dtype)
+        odds = torch.where(odds.abs() > FORBIDDEN, odds * torch.inf, odds)
     areas = torch.tensor(len(groups.figures) / len(groups.background), dtype=torch.float64).log()
     return CallStatistics(
         people.mean(dim=-1), odds.mean(dim=-1) + areas.item(), gap, margins, matrix

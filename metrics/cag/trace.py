@@ -156,9 +156,12 @@ class Trace:
             return f"no self-attention was read: {'; '.join(sorted(set(self.skipped.values())))}"
         if np.isnan(cag).all():
             return "; ".join(sorted(set(self.columns["reason"].tolist())))
-        if np.isinf(cag).any():
-            return "people get no attention at all in some rows: CAG is infinite there"
-        return ""
+        values = set(cag.tolist())
+        unseen = {"people": math.inf in values, "background": -math.inf in values}
+        who = " and ".join(group for group, missed in unseen.items() if missed)
+        return (
+            f"in some rows no attention at all goes to {who}: CAG is infinite there" if who else ""
+        )
 
     def as_columns(self) -> dict[str, list[str | int | float | list[list[float]]]]:
         """Return the table as plain lists (for parquet or pandas), matrices as a column."""
@@ -210,7 +213,8 @@ def _is(one: LeakageMap, equal: Mapping[str, str | int]) -> bool:
 
 def _mean(values: Column) -> float:
     known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
+    with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+        return float(known.mean()) if known.size else math.nan
 
 
 def _mean_matrix(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

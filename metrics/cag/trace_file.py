@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 def trace_bytes(trace: Trace) -> bytes:
     """Return the file's content."""
     arrays = {
+        "columns": np.array(COLUMNS, np.str_),
         **{name: np.array(trace.columns[name].tolist(), np.str_) for name in TEXT},
         **{name: np.asarray(trace.columns[name], "<i4") for name in WHOLE},
         **{name: np.asarray(trace.columns[name], "<f4") for name in REAL},

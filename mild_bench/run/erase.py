@@ -172,7 +172,7 @@ def _erase_batch(
             watch.give_up(tasks[0].task_id, explain(error))
             return _erase_batch(eraser, tasks, seed, None)
         return [_Outcome(tasks[0].task_id, explain(error), cost)]
-    share = Cost(cost.seconds / len(tasks), cost.peak_mb)
+    share = replace(cost, seconds=cost.seconds / len(tasks))
     return [
         _Outcome(task.task_id, problem(answer, task) or answer, share)
         for task, answer in zip(tasks, answers, strict=True)

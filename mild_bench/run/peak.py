@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,10 +24,13 @@ class Cost:
         seconds: wall clock.
         peak_mb: the process's highest resident memory meanwhile, in 10**6 bytes; what it held
             before (the interpreter, loaded weights) is part of it.
+        gpu_peak_mb: likewise for what torch holds on CUDA devices, all together; None where it
+            uses none.
     """
 
     seconds: float = 0.0
     peak_mb: float = 0.0
+    gpu_peak_mb: float | None = None
 
 
 @contextmanager
@@ -37,12 +41,27 @@ def measured() -> Iterator[Cost]:
     """
     cost = Cost()
     watch = _kernel_peak if _reset_kernel_peak() else _sampled_peak
-    with watch(cost):
+    with watch(cost), _cuda_peak(cost):
         begin = time.perf_counter()
         try:
             yield cost
         finally:
             cost.seconds = time.perf_counter() - begin
+
+
+@contextmanager
+def _cuda_peak(cost: Cost) -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        yield
+        return
+    devices = range(torch.cuda.device_count())
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        yield
+    finally:
+        cost.gpu_peak_mb = sum(map(torch.cuda.max_memory_allocated, devices)) / 1e6
 
 
 def _reset_kernel_peak() -> bool:

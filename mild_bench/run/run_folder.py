@@ -120,6 +120,8 @@ class RunFolder:
             "seconds": number_or_none(round(cost.seconds, 6)),
             "peak_mb": number_or_none(round(cost.peak_mb, 3)),
         }
+        if cost.gpu_peak_mb is not None:
+            spent["gpu_peak_mb"] = round(cost.gpu_peak_mb, 3)
         write_json(inside(self.path / "measured", f"{name}.json"), spent)
         self._note(name, status="ok", reason=None, digest=sha256(data), seed=seed, probed=probed)
 

@@ -102,10 +102,11 @@ class ScoredRun:
         return path.read_bytes() if path.is_file() else b""
 
     def measured(self, task_id: str) -> dict[str, Any]:
-        """Seconds and peak memory, None where they were not measured."""
+        """Seconds and peak memory, None where they were not measured; the GPU's where one was."""
         path = inside(self.path / "measured", f"{task_id}.json")
         found = read_json(path) if path.is_file() else {}
-        return {name: found.get(name) for name in ("seconds", "peak_mb")}
+        gpu = {name: found[name] for name in ("gpu_peak_mb",) if name in found}
+        return {"seconds": found.get("seconds"), "peak_mb": found.get("peak_mb"), **gpu}
 
 
 def score_runs(
