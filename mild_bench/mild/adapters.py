@@ -16,8 +16,7 @@ from mild_bench.errors import BadInput
 
 Kind = Literal["bg", "fg"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Targets = Literal["attention", "everything"]
-TARGETS: dict[Targets, tuple[str, ...]] = {
+TARGETS = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),
     "everything": (
         "to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out",
@@ -43,7 +42,7 @@ class AdapterSettings:
 
     rank: int = 16
     alpha: float = 16.0
-    targets: Targets = "attention"
+    targets: str = "attention"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0 or self.targets not in TARGETS:

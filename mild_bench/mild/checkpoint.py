@@ -1,8 +1,7 @@
-"""Adapters and SMA on disk: safetensors by name, and what they are for."""
+"""Adapters and SMA on disk, safetensors by name; and other parts, whole or not at all."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mild_bench.errors import BadInput
-from mild_bench.mild.adapters import AdapterSettings, check_keys
+from mild_bench.mild.adapters import check_keys
 from mild_bench.mild.network import MildNetwork
-from mild_bench.store import read_json, write_json
 
 FOLDER = "mild"
 """Of a saved pipeline, where these files are."""
 
-SETTINGS = "settings.json"
 ADAPTERS = "adapters.safetensors"
 SMA = "sma.safetensors"
 
@@ -27,22 +24,8 @@ SMA = "sma.safetensors"
 def save_parts(network: MildNetwork, folder: Path) -> None:
     """Write adapters and SMA; HMG and the alpha head save themselves."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SETTINGS, {"adapters": asdict(network.adapters.settings)})
     save_file(_plain(network.adapters.state_dict()), folder / ADAPTERS)
     save_file(_plain(network.sma.state_dict()), folder / SMA)
-
-
-def read_settings(folder: Path) -> AdapterSettings:
-    """Return the settings of saved adapters.
-
-    Raises:
-        BadInput: no such file, or values that are not allowed.
-    """
-    found = read_json(folder / SETTINGS)
-    try:
-        return AdapterSettings(**found["adapters"])
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{folder / SETTINGS}: expected adapters' settings, got {error}") from error
 
 
 def load_parts(network: MildNetwork, folder: Path) -> None:
@@ -57,15 +40,21 @@ def load_parts(network: MildNetwork, folder: Path) -> None:
     network.sma.load_state_dict(state)
 
 
-def load_component(part: Any, folder: Path) -> Any:
+def load_component(part: Any, folder: Path, dtype: torch.dtype | None = None) -> Any:
     """Return a ModelMixin class's module from a folder, every weight of it from safetensors.
+
+    diffusers itself would fill gaps with random numbers and a warning.
 
     Raises:
         BadInput: no such folder, no safetensors, or weights that do not cover the module.
     """
     try:
         module, info = part.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            torch_dtype=dtype,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:240]

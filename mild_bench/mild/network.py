@@ -32,6 +32,11 @@ class Text:
     tokens: Tensor
     pooled: Tensor | None = None
 
+    def row(self, number: int) -> Text:
+        """Return one prompt's."""
+        pooled = None if self.pooled is None else self.pooled[number : number + 1]
+        return Text(self.tokens[number : number + 1], pooled)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -109,6 +114,12 @@ class MildNetwork:
         self.sma = SpatialAttention.of(unet)
         self._features: Tensor | None = None
         unet.conv_out.register_forward_pre_hook(self._keep_features)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet is."""
+        device: torch.device = self.unet.conv_in.weight.device
+        return device
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return everything that trains, by name (``bg...``, ``fg...``, ``hmg...`` and so on)."""

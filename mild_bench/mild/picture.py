@@ -1,0 +1,128 @@
+"""What the pipeline is given, and how it is laid out for the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mild_bench.errors import BadInput
+from mild_bench.images import Grey, Mask, Rgb, check_mask, to_bchw
+from mild_bench.mild.branches import (
+    Branch,
+    Known,
+    background_branch,
+    person_box,
+    person_branch,
+    resized,
+)
+from mild_bench.scene import Keypoint
+
+
+@dataclass(frozen=True)
+class MildInput:
+    """A picture and whom to erase.
+
+    Attributes:
+        picture: uint8 height x width x 3.
+        hole: bool height x width, True = erase.
+        people: label map of who shows where, erased or not; k = ``person_ids[k - 1]``.
+        person_ids: ids of the people.
+        erase: ids of those to erase; each that shows gets a layer.
+        keypoints: COCO-17 by id, in pixels, where known.
+        parts: parsing map by id, uint8 height x width, where known.
+
+    Raises:
+        BadInput: maps of another size, unknown ids, or a hole with nothing in it.
+    """
+
+    picture: Rgb
+    hole: Mask
+    people: Grey
+    person_ids: tuple[str, ...] = ()
+    erase: tuple[str, ...] = ()
+    keypoints: Mapping[str, tuple[Keypoint, ...]] = field(default_factory=dict)
+    parts: Mapping[str, Grey] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.picture.ndim != 3 or self.picture.shape[2] != 3 or self.picture.dtype != np.uint8:
+            raise BadInput(f"picture: expected uint8 h x w x 3, got {self.picture.shape}")
+        size = (self.picture.shape[0], self.picture.shape[1])
+        check_mask(self.hole, size, name="hole")
+        for name, one in (("people", self.people), *self.parts.items()):
+            if one.shape != size:
+                raise BadInput(f"{name}: expected the picture's size {size}, got {one.shape}")
+        strange = sorted({*self.erase, *self.keypoints, *self.parts} - set(self.person_ids))
+        if strange:
+            raise BadInput(
+                f"erase: expected ids among {', '.join(self.person_ids) or 'none'}, got "
+                f"{', '.join(strange)}"
+            )
+
+    def visible(self, name: str) -> Mask:
+        """Return where a person shows."""
+        return np.asarray(self.people == self.person_ids.index(name) + 1)
+
+    def known(self, names: tuple[str, ...]) -> Known:
+        """Return what is known of some of the people."""
+        return Known(
+            {n: torch.tensor(self.keypoints[n]) for n in names if self.keypoints.get(n)},
+            {n: torch.from_numpy(self.parts[n].copy()).long() for n in names if n in self.parts},
+        )
+
+    def back(self, painted: Tensor) -> Tensor:
+        """Return the network's frame, 3 x height x width, at the picture's size."""
+        return resized(painted.cpu(), (self.picture.shape[0], self.picture.shape[1]))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of the branches in pixels, and the margin about a person."""
+
+    frame: tuple[int, int]
+    crop_side: int
+    margin: float
+
+
+def picture_layout(
+    size: tuple[int, ...], side: int, crop_side: int, margin: float, multiple: int
+) -> Layout:
+    """Return the layout of a picture.
+
+    Args:
+        size: height and width of the picture.
+        side: of the frame's longer side; the shorter keeps the proportions but for rounding.
+        crop_side: of a person's square.
+        margin: about what shows of a person, as a share of its longer side.
+        multiple: of all sides, in pixels.
+
+    Raises:
+        BadInput: sides below ``multiple``.
+    """
+    if min(side, crop_side) < multiple:
+        raise BadInput(
+            f"side: expected at least {multiple} pixels for frame and crop, got {side} and "
+            f"{crop_side}"
+        )
+    scale = side / max(size)
+    height, width = (max(round(length * scale / multiple), 1) * multiple for length in size)
+    return Layout((height, width), max(crop_side // multiple, 1) * multiple, margin)
+
+
+def branches_of(given: MildInput, layout: Layout, *, layers: bool) -> list[Branch]:
+    """Return the background's branch and, with ``layers``, one for each erased person in sight."""
+    picture = to_bchw(given.picture)[0]
+    hole = torch.from_numpy(given.hole.copy())
+    people = torch.from_numpy(given.people.astype(np.int64))
+    background = background_branch(picture, hole, people, layout.frame, given.known(given.erase))
+    shown = [name for name in given.erase if layers and given.visible(name).any()]
+    return [background, *(_person(given, picture, name, layout) for name in shown)]
+
+
+def _person(given: MildInput, picture: Tensor, name: str, layout: Layout) -> Branch:
+    visible = torch.from_numpy(given.visible(name))
+    box = person_box(visible, layout.margin)
+    return person_branch(name, picture, visible, box, layout.crop_side, given.known((name,)))

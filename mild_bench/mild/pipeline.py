@@ -1,0 +1,288 @@
+"""MildPipeline: a picture and masks in, a clean background and complete people out."""
+
+# mypy: disallow-untyped-calls=False
+# diffusers' own methods carry no types.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from torch import Tensor
+
+from mild_bench.errors import BadInput
+from mild_bench.images import composite, from_bchw
+from mild_bench.mild.adapters import AdapterSettings
+from mild_bench.mild.alpha_head import AlphaHead
+from mild_bench.mild.branches import BACKGROUND, Branch
+from mild_bench.mild.checkpoint import FOLDER, load_component, load_parts, save_parts
+from mild_bench.mild.hmg import HumanMorphologyGuidance, Mode
+from mild_bench.mild.latents import Codec
+from mild_bench.mild.layers import layer_of
+from mild_bench.mild.network import MildNetwork, Text
+from mild_bench.mild.picture import MildInput, branches_of, picture_layout
+from mild_bench.mild.recompose import MildOutput, without_contradictions
+from mild_bench.mild.sampling import Group, start_groups, step_group
+from mild_bench.mild.text import encode_prompts
+from mild_bench.store import read_json
+
+STEPS = 20
+CHUNK = 8
+TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+SAFE = ("*.json", "*.txt", "*.model", "*.safetensors")
+StepEnd = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any]]
+
+
+class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """The layered eraser of arXiv 2508.06543 around an inpainting UNet of diffusers.
+
+    ``save_pretrained``, ``from_pretrained``, ``to``, the progress bar and callbacks work as in
+    diffusers. ``attention_parts`` names, during each call of the UNet, the parts of its batch:
+    ``background`` sees the whole frame, the others are people in crops of their own.
+    """
+
+    _optional_components: ClassVar[list[str]] = list(TEXT_PARTS)
+
+    def __init__(
+        self,
+        unet: Any,
+        vae: Any,
+        scheduler: Any,
+        hmg: HumanMorphologyGuidance,
+        alpha_head: AlphaHead,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        text_encoder_2: Any = None,
+        tokenizer_2: Any = None,
+        side: int = 512,
+        crop_side: int = 256,
+        margin: float = 0.35,
+        rank: int = 16,
+        rank_alpha: float = 16.0,
+        targets: str = "attention",
+    ) -> None:
+        """Put MILD's parts on the UNet; ``from_base`` makes untrained ones.
+
+        Args:
+            unet: a UNet2DConditionModel for inpainting; it gets adapters and is frozen.
+            vae: AutoencoderKL, AutoencoderTiny or alike.
+            scheduler: of diffusers.
+            hmg, alpha_head: made for this UNet.
+            text_encoder, tokenizer, text_encoder_2, tokenizer_2: for prompts; may be left out.
+            side: pixels of the frame's longer side as the network sees it.
+            crop_side: pixels of a person's square as the network sees it.
+            margin: about what shows of a person, as a share of its longer side.
+            rank, rank_alpha, targets: of the adapters.
+
+        Raises:
+            BadInput: parts that do not fit each other.
+        """
+        super().__init__()
+        self.register_modules(
+            unet=unet, vae=vae, scheduler=scheduler, hmg=hmg, alpha_head=alpha_head,
+            text_encoder=text_encoder, tokenizer=tokenizer,
+            text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2,
+        )  # fmt: skip
+        self.register_to_config(
+            side=side, crop_side=crop_side, margin=margin,
+            rank=rank, rank_alpha=rank_alpha, targets=targets,
+        )  # fmt: skip
+        self.codec = Codec(vae)
+        self.network = MildNetwork(
+            unet, hmg, alpha_head, AdapterSettings(rank, rank_alpha, targets)
+        )
+        self.attention_parts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_base(cls, pipeline: Any, **settings: Any) -> MildPipeline:
+        """Return an untrained MILD around an inpainting pipeline (SD 1.5, 2, SDXL or alike).
+
+        Args:
+            pipeline: has ``unet``, ``vae`` and ``scheduler``, and text encoders if it has some.
+            settings: those of ``__init__`` that are no parts.
+        """
+        optional: dict[str, Any] = {name: getattr(pipeline, name, None) for name in TEXT_PARTS}
+        return cls(
+            unet=pipeline.unet,
+            vae=pipeline.vae,
+            scheduler=pipeline.scheduler,
+            hmg=HumanMorphologyGuidance.of(pipeline.unet),
+            alpha_head=AlphaHead.of(pipeline.unet, Codec(pipeline.vae).scale),
+            **optional,
+            **settings,
+        )
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the network's pictures are multiples of, in pixels."""
+        return int(self.codec.scale * 2 ** (len(self.unet.config.down_block_types) - 1))
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write the pipeline to a folder, all weights as safetensors."""
+        with self.network.adapters.hidden():
+            super().save_pretrained(save_directory, safe_serialization=True, **options)
+        save_parts(self.network, Path(save_directory) / FOLDER)
+
+    @classmethod
+    def from_pretrained(cls, where: str | Path, **options: Any) -> MildPipeline:
+        """Return a saved pipeline, every weight of it from safetensors.
+
+        Args:
+            where: a folder, or a hub id (fetched into the cache unless ``local_files_only``).
+            options: of diffusers' ``from_pretrained``.
+
+        Raises:
+            BadInput: parts that are missing or do not fit, and which.
+        """
+        folder = Path(where)
+        if not folder.is_dir():
+            offline = bool(options.get("local_files_only"))
+            patterns = [*SAFE, *(f"*/{pattern}" for pattern in SAFE)]
+            found = snapshot_download(str(where), allow_patterns=patterns, local_files_only=offline)
+            folder = Path(found)
+        dtype = options.get("torch_dtype")
+        index = read_json(folder / "model_index.json")
+        classes = {
+            "unet": UNet2DConditionModel,
+            "vae": getattr(diffusers, str(index["vae"][1])),
+            "hmg": HumanMorphologyGuidance,
+            "alpha_head": AlphaHead,
+        }
+        parts = {
+            name: options.pop(name, None) or load_component(part, folder / name, dtype)
+            for name, part in classes.items()
+        }
+        pipeline: MildPipeline = super().from_pretrained(folder, **parts, **options)
+        load_parts(pipeline.network, folder / FOLDER)
+        return pipeline
+
+    def to(self, *args: Any, **options: Any) -> MildPipeline:
+        """Move everything, as in diffusers."""
+        moved: MildPipeline = super().to(*args, **options)
+        self.network.sma.to(self.network.device)
+        return moved
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        given: MildInput,
+        *,
+        num_inference_steps: int = STEPS,
+        hmg: Mode = "both",
+        sma: bool = True,
+        layers: bool = True,
+        prompt: str = "",
+        person_prompt: str = "",
+        side: int | None = None,
+        crop_side: int | None = None,
+        chunk: int = CHUNK,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: StepEnd | None = None,
+    ) -> MildOutput:
+        """Take a picture apart.
+
+        Args:
+            given: picture, hole and people.
+            num_inference_steps: of the scheduler.
+            hmg: which guidance; what ``given`` does not tell is replaced by null tokens.
+            sma: whether spatially-modulated attention is on.
+            layers: whether to paint the people; off is one background branch in one pass.
+            prompt, person_prompt: for models with text encoders.
+            side, crop_side: other sizes than the model was trained for, in pixels.
+            chunk: branches in one call of the UNet at most; bounds memory, not what comes out.
+            generator: where noise comes from; one seeded with 0 when None.
+            callback_on_step_end: called with the pipeline, the step, the timestep and
+                ``{"latents": {branch: 1 x channels x height x width}}``; what it returns may hold
+                other ``latents``.
+
+        Raises:
+            BadInput: a setting out of range, or a prompt without a text encoder.
+        """
+        if num_inference_steps < 1 or chunk < 1:
+            raise BadInput(
+                "pipeline: num_inference_steps and chunk must be at least 1, got "
+                f"{num_inference_steps} and {chunk}"
+            )
+        layout = picture_layout(
+            given.picture.shape[:2], side or self.config.side,
+            crop_side or self.config.crop_side, self.config.margin, self.multiple,
+        )  # fmt: skip
+        branches = branches_of(given, layout, layers=layers)
+        groups = start_groups(
+            self.network, self.codec, self.scheduler, branches,
+            steps=num_inference_steps, mode=hmg,
+            texts=self._texts(branches, prompt, person_prompt),
+            generator=generator or torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        self._denoise(groups, sma=sma, chunk=chunk, callback=callback_on_step_end)
+        settings = {"steps": num_inference_steps, "hmg": hmg, "sma": sma, "layers": layers}
+        return self._output(given, groups, {**settings, "branches": len(branches)})
+
+    def _denoise(
+        self, groups: list[Group], *, sma: bool, chunk: int, callback: StepEnd | None
+    ) -> None:
+        steps = len(groups[0].scheduler.timesteps)
+        with self.progress_bar(total=steps) as bar:
+            for number in range(steps):
+                for group in groups:
+                    step_group(
+                        self.network, group, group.scheduler.timesteps[number],
+                        sma=sma, chunk=chunk, last=number == steps - 1, announce=self._announce,
+                    )  # fmt: skip
+                if callback is not None:
+                    self._call_back(callback, number, groups)
+                bar.update()
+        self.network.sma.set_sides(None)
+        self.attention_parts = ()
+
+    def _call_back(self, callback: StepEnd, number: int, groups: list[Group]) -> None:
+        latents = {
+            branch.name: group.latents[row : row + 1]
+            for group in groups
+            for row, branch in enumerate(group.branches)
+        }
+        answer = callback(self, number, groups[0].scheduler.timesteps[number], {"latents": latents})
+        latents = (answer or {}).get("latents", latents)
+        for group in groups:
+            group.latents = torch.cat([latents[branch.name] for branch in group.branches])
+
+    def _output(
+        self, given: MildInput, groups: list[Group], metadata: dict[str, object]
+    ) -> MildOutput:
+        painted: dict[str, Tensor] = {}
+        alpha: dict[str, Tensor] = {}
+        for group in groups:
+            pictures = self.codec.decode(group.latents)
+            painted |= {one.name: row for one, row in zip(group.branches, pictures, strict=True)}
+            alpha |= group.alpha
+        visible = {name: given.visible(name) for name in alpha}
+        people = [one for group in groups for one in group.branches if one.box is not None]
+        layers = {
+            one.name: layer_of(
+                painted[one.name], alpha[one.name], one.box, given.picture, visible[one.name]
+            )
+            for one in people
+            if one.box is not None
+        }
+        whole = from_bchw(given.back(painted[BACKGROUND])[None])
+        return MildOutput(
+            background=composite(whole, given.picture, given.hole),
+            painted=whole,
+            layers=without_contradictions(layers, visible),
+            hole=given.hole,
+            metadata=metadata,
+        )
+
+    def _texts(self, branches: list[Branch], prompt: str, person_prompt: str) -> list[Text | None]:
+        pairs = ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
+        encoders = [pair for pair in pairs if None not in pair]
+        text = encode_prompts(encoders, (prompt, person_prompt))
+        return [None if text is None else text.row(int(one.kind == "fg")) for one in branches]
+
+    def _announce(self, names: tuple[str, ...]) -> None:
+        self.attention_parts = names
