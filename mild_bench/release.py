@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from PIL import Image
 
 from mild_bench.errors import BadInput
 from mild_bench.images import decode_mask_array, decode_png
+from mild_bench.morphology import Morphologies, Morphology
 from mild_bench.store import inside, read_json, sha256_file
 from mild_bench.task import Strata, Task
 
@@ -95,7 +96,21 @@ class Release:
             BadInput: a file is damaged, or lacks columns or values.
         """
         for path, row in self._task_rows(only):
-            yield _task(path, row)
+            yield replace(_task(path, row), **self._known_of(path, row["scene_id"]))
+
+    def _known_of(self, path: Path, scene_id: str) -> dict[str, Any]:
+        """Return what the scenes beside a ``tasks`` file say of a scene's people."""
+        if path not in self._scenes:
+            beside = path.with_name(path.name.replace(f"{TASKS}-", "scenes-", 1))
+            there = f"data/{beside.name}" in self.manifest["files"]
+            self._scenes[path] = Morphologies(beside) if there else None
+        scenes = self._scenes[path]
+        found = Morphology() if scenes is None else scenes.of(scene_id)
+        return {"keypoints": found.keypoints, "parts": found.parts}
+
+    @cached_property
+    def _scenes(self) -> dict[Path, Morphologies | None]:
+        return {}
 
     def _task_rows(
         self, only: frozenset[str] | None = None

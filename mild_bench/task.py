@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from mild_bench.errors import BadInput
 from mild_bench.images import Grey, Mask, Rgb
+from mild_bench.scene import Keypoint
 
 TaskKind = Literal["all", "occluder", "occluded", "pair", "single", "free"]
 OcclusionBin = Literal["none", "light", "moderate", "heavy"]
@@ -50,6 +52,9 @@ class Task:
         mask: bool height x width, True = erase.
         truth: the scene recomposed without them, like ``input``; None when unknown.
         people: visible people as a label map, uint8 height x width; k = ``person_ids[k - 1]``.
+        keypoints: annotated COCO-17 joints by person, in pixels, hidden ones too; where known.
+        parts: annotated parsing map by person, uint8 height x width, hidden parts too; where
+            known.
     """
 
     task_id: str
@@ -62,6 +67,8 @@ class Task:
     people: Grey
     person_ids: tuple[str, ...]
     strata: Strata | None = None
+    keypoints: Mapping[str, tuple[Keypoint, ...]] = field(default_factory=dict)
+    parts: Mapping[str, Grey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.input.ndim != 3 or self.input.shape[2] != 3 or self.input.dtype != np.uint8:

@@ -138,6 +138,8 @@ def _ask(
         people=shown[1],
         person_ids=tuple(person.layer_id for person in scene.people),
         strata=_strata(scene, annotations, people, float(mask.mean()), source),
+        keypoints={one.layer_id: one.keypoints for one in scene.people if one.keypoints},
+        parts={one.layer_id: one.parts for one in scene.people if one.parts is not None},
     )
 
 
