@@ -29,6 +29,7 @@ ERASERS = {
     "patchmatch": "mild_bench.erasers.patchmatch:patchmatch",
     "outputs": "mild_bench.erasers.outputs:outputs",
     "diffusers": "mild_bench.erasers.diffusion.eraser:diffusion",
+    "mild": "mild_bench.erasers.mild:mild",
 }
 
 _SPEC = re.compile(

@@ -23,12 +23,14 @@ class MapTotals:
     def add(self, on_people: Tensor, parts: tuple[str, ...], grid: Grid) -> None:
         """Add a call: batch x heads x picture tokens x people, masses of each query on each.
 
-        A batch's equal parts are averaged over their pictures.
+        A batch's equal parts are averaged over their pictures; those without a name are left out.
         """
         by_part = on_people.unflatten(0, (len(parts), -1))
         pictures, heads = by_part.shape[1:3]
         sums = by_part.sum(dim=(1, 2, 4)) / pictures
         for part, row in zip(parts, sums, strict=True):
+            if not part:
+                continue
             key = part, grid
             before = self._totals.get(key)
             self._totals[key] = row if before is None else before + row

@@ -37,7 +37,9 @@ class AttentionProbe:
         model: a diffusers UNet2DConditionModel or transformer, not compiled.
         regions: who is where in the picture that the model sees.
         parts: names of equal parts of the batch, in order: ``GUIDED`` under classifier-free
-            guidance; or a function that tells while the model runs.
+            guidance; or a function that tells while the model runs. A part whose name is empty
+            is left out (it shows something else than ``regions``), and a call of the model with
+            no other parts is not looked at and is no step.
         logit_gap: whether to take it.
         margin: whether to take it (a second pass over the logits of the query region).
         layers: name patterns (``down_blocks.*``) of the layers to read; all when None.
@@ -75,6 +77,7 @@ class AttentionProbe:
         self._skipped: dict[str, str] = {}
         self._maps = MapTotals()
         self._known: dict[object, Tokens | str] = {}
+        self._names: tuple[str, ...] = ()
         self._step = -1
         self._timestep = math.nan
         self._input = ModelInput(None, None, 0)
@@ -111,7 +114,8 @@ class AttentionProbe:
     def _begin(self, module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         if torch.compiler.is_compiling():
             raise BadInput(COMPILED)  # makes the tracer give up: the call then runs uncompiled
-        if in_backward():
+        self._names = tuple(self.parts() if callable(self.parts) else self.parts)
+        if in_backward() or not any(self._names):
             return
         self._step += 1
         self._input = _model_input(module, args, given)
@@ -134,10 +138,10 @@ class AttentionProbe:
             )
 
     def _attend(self, name: str, processor: str, text: int | None, call: AttentionCall) -> Tensor:
-        if self.steps is not None and self._step not in self.steps:
+        parts = self._names
+        if not any(parts) or (self.steps is not None and self._step not in self.steps):
             return call.run()
         found = self._tokens(name, processor, text, call)
-        parts = tuple(self.parts() if callable(self.parts) else self.parts)
         if not isinstance(found, str) and call.query.shape[0] % len(parts):
             found = f"a batch of {call.query.shape[0]} has no {len(parts)} equal parts"
         if isinstance(found, str):

@@ -118,6 +118,8 @@ def trace_of(
         values = {name: _by_part(getattr(reading.statistics, name), place) for name in VALUES}
         tables = _by_part(reading.statistics.matrix, place)
         for part, name in enumerate(place.parts):
+            if not name:
+                continue
             for head in range(tables.shape[1]):
                 reason = groups.reason
                 rows.append(

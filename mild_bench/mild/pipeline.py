@@ -31,7 +31,6 @@ from mild_bench.mild.sampling import Group, start_groups, step_group
 from mild_bench.mild.text import encode_prompts
 from mild_bench.store import read_json
 
-STEPS = 20
 CHUNK = 8
 TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 SAFE = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -42,8 +41,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
     """The layered eraser of arXiv 2508.06543 around an inpainting UNet of diffusers.
 
     ``save_pretrained``, ``from_pretrained``, ``to``, the progress bar and callbacks work as in
-    diffusers. ``attention_parts`` names, during each call of the UNet, the parts of its batch:
-    ``background`` sees the whole frame, the others are people in crops of their own.
+    diffusers. ``attention_parts`` names, during each call of the UNet, the parts of its batch for
+    an attention probe: ``background`` sees the whole frame, people in crops have no name.
     """
 
     _optional_components: ClassVar[list[str]] = list(TEXT_PARTS)
@@ -65,6 +64,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         rank: int = 16,
         rank_alpha: float = 16.0,
         targets: str = "attention",
+        steps: int = 20,
     ) -> None:
         """Put MILD's parts on the UNet; ``from_base`` makes untrained ones.
 
@@ -78,6 +78,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             crop_side: pixels of a person's square as the network sees it.
             margin: about what shows of a person, as a share of its longer side.
             rank, rank_alpha, targets: of the adapters.
+            steps: of the scheduler, unless a call says otherwise.
 
         Raises:
             BadInput: parts that do not fit each other.
@@ -90,7 +91,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         )  # fmt: skip
         self.register_to_config(
             side=side, crop_side=crop_side, margin=margin,
-            rank=rank, rank_alpha=rank_alpha, targets=targets,
+            rank=rank, rank_alpha=rank_alpha, targets=targets, steps=steps,
         )  # fmt: skip
         self.codec = Codec(vae)
         self.network = MildNetwork(
@@ -172,7 +173,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         self,
         given: MildInput,
         *,
-        num_inference_steps: int = STEPS,
+        num_inference_steps: int | None = None,
         hmg: Mode = "both",
         sma: bool = True,
         layers: bool = True,
@@ -188,7 +189,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         Args:
             given: picture, hole and people.
-            num_inference_steps: of the scheduler.
+            num_inference_steps: of the scheduler; the model's own number when None.
             hmg: which guidance; what ``given`` does not tell is replaced by null tokens.
             sma: whether spatially-modulated attention is on.
             layers: whether to paint the people; off is one background branch in one pass.
@@ -203,10 +204,11 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         Raises:
             BadInput: a setting out of range, or a prompt without a text encoder.
         """
-        if num_inference_steps < 1 or chunk < 1:
+        steps = int(self.config.steps) if num_inference_steps is None else num_inference_steps
+        if steps < 1 or chunk < 1:
             raise BadInput(
-                "pipeline: num_inference_steps and chunk must be at least 1, got "
-                f"{num_inference_steps} and {chunk}"
+                f"pipeline: num_inference_steps and chunk must be at least 1, got {steps} and "
+                f"{chunk}"
             )
         layout = picture_layout(
             given.picture.shape[:2], side or self.config.side,
@@ -215,12 +217,12 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         branches = branches_of(given, layout, layers=layers)
         groups = start_groups(
             self.network, self.codec, self.scheduler, branches,
-            steps=num_inference_steps, mode=hmg,
+            steps=steps, mode=hmg,
             texts=self._texts(branches, prompt, person_prompt),
             generator=generator or torch.Generator().manual_seed(0),
         )  # fmt: skip
         self._denoise(groups, sma=sma, chunk=chunk, callback=callback_on_step_end)
-        settings = {"steps": num_inference_steps, "hmg": hmg, "sma": sma, "layers": layers}
+        settings = {"steps": steps, "hmg": hmg, "sma": sma, "layers": layers}
         return self._output(given, groups, {**settings, "branches": len(branches)})
 
     def _denoise(
@@ -258,6 +260,11 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         alpha: dict[str, Tensor] = {}
         for group in groups:
             pictures = self.codec.decode(group.latents)
+            if not bool(torch.isfinite(pictures).all()):
+                raise BadInput(
+                    "pipeline: the model returned values that are no numbers; load it with "
+                    "torch_dtype=torch.float32 or torch.bfloat16"
+                )
             painted |= {one.name: row for one, row in zip(group.branches, pictures, strict=True)}
             alpha |= group.alpha
         visible = {name: given.visible(name) for name in alpha}
@@ -284,5 +291,5 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         text = encode_prompts(encoders, (prompt, person_prompt))
         return [None if text is None else text.row(int(one.kind == "fg")) for one in branches]
 
-    def _announce(self, names: tuple[str, ...]) -> None:
-        self.attention_parts = names
+    def _announce(self, branches: tuple[Branch, ...]) -> None:
+        self.attention_parts = tuple(one.name if one.kind == "bg" else "" for one in branches)

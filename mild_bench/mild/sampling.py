@@ -96,20 +96,20 @@ def step_group(
     sma: bool,
     chunk: int,
     last: bool,
-    announce: Callable[[tuple[str, ...]], None],
+    announce: Callable[[tuple[Branch, ...]], None],
 ) -> None:
     """Take one step of all branches of a group, ``chunk`` at once.
 
     Args:
         last: whether to read the persons' alpha.
-        announce: told the names of the branches before each call of the UNet.
+        announce: told the branches of each call of the UNet beforehand.
     """
     scaled = group.scheduler.scale_model_input(group.latents, timestep)
     pieces = []
     for start in range(0, len(group.branches), chunk):
         rows = slice(start, start + chunk)
         members = group.branches[rows]
-        announce(tuple(branch.name for branch in members))
+        announce(members)
         prediction = network.predict(scaled[rows], timestep, group.condition.part(rows), sma=sma)
         pieces.append(prediction.noise)
         people = [row for row, branch in enumerate(members) if branch.kind == "fg"]

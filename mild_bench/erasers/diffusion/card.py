@@ -43,7 +43,7 @@ def diffusion_card(
         "pipeline": pipeline_class.__name__,
         "weights": fingerprint(folder),
     }
-    licence, data_sets = _model_card(folder)
+    licence, data_sets = model_card(folder)
     return EraserCard(
         name=board_name(f"{ERASER}:{name}", shown, asdict(DiffusionSettings())),
         version=f"diffusers {diffusers.__version__}, transformers {transformers.__version__}",
@@ -54,7 +54,7 @@ def diffusion_card(
     )
 
 
-def _model_card(folder: Path) -> tuple[str, tuple[str, ...]]:
+def model_card(folder: Path) -> tuple[str, tuple[str, ...]]:
     """Return the licence and the training data that the pipeline's README.md declares."""
     from huggingface_hub import ModelCard
 

@@ -1,0 +1,189 @@
+"""``mild``: the layered diffusion eraser, with a clean background and a layer for each person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mild_bench import __version__
+from mild_bench.erasers.diffusion.card import model_card
+from mild_bench.erasers.diffusion.eraser import PreparedTask
+from mild_bench.erasers.diffusion.fit import dilate, fit
+from mild_bench.erasers.diffusion.folder import fingerprint
+from mild_bench.erasers.diffusion.quiet import quiet
+from mild_bench.erasers.mild_settings import ERASER, MildSettings, from_spec
+from mild_bench.erasers.settings import board_name
+from mild_bench.erasure import EraserCard, Erasure, Setting
+from mild_bench.errors import BadInput, MissingPart
+from mild_bench.images import Mask
+from mild_bench.task import Task, task_seed
+
+if TYPE_CHECKING:
+    from mild_bench.mild.picture import MildInput
+    from mild_bench.mild.pipeline import MildPipeline
+    from mild_bench.mild.recompose import MildOutput
+
+WEIGHTS = Path(__file__).parents[1] / "mild" / "weights"
+PAPER = "https://arxiv.org/abs/2508.06543"
+HIDDEN = ("device", "chunk")  # how it runs is on the card, not in the name
+TaskHook = Callable[[PreparedTask], AbstractContextManager[Any]]
+
+
+@dataclass
+class MildEraser:
+    """Runs a MildPipeline on one task at a time.
+
+    Attributes:
+        pipeline: the loaded pipeline.
+        on_task: set it to watch: called with each task before the pipeline is, and what it
+            returns is entered around the pipeline's call (and around nothing else).
+    """
+
+    card: EraserCard
+    pipeline: MildPipeline
+    settings: MildSettings
+    on_task: TaskHook | None = None
+
+    def __call__(self, tasks: Sequence[Task], *, seed: int) -> Iterator[Erasure]:
+        """Erase in the order of ``tasks``."""
+        for task in tasks:
+            output = self.take_apart(task, task_seed(seed, task.task_id))
+            result = output.background if self.settings.composite else output.painted
+            yield Erasure(task.task_id, result, output.layers)
+
+    def take_apart(self, task: Task, seed: int) -> MildOutput:
+        """Return background and layers of a task."""
+        import torch
+
+        chosen = self.settings
+        watch = self.on_task(self.prepare(task)) if self.on_task else nullcontext()
+        with quiet(), watch:
+            output: MildOutput = self.pipeline(
+                self._input(task, seed),
+                num_inference_steps=chosen.steps,
+                hmg=chosen.hmg,
+                sma=chosen.sma,
+                layers=chosen.layers,
+                side=chosen.side,
+                chunk=chosen.chunk,
+                generator=torch.Generator().manual_seed(seed),
+            )
+        return output
+
+    def prepare(self, task: Task) -> PreparedTask:
+        """Return the task as the background branch sees it."""
+        pipeline = self.pipeline
+        side = self.settings.side or int(pipeline.config.side)
+        wide = _hole(task, self.settings.dilate)
+        placed = fit(wide, "resize", side=side, multiple=pipeline.multiple, margin=0)
+        return PreparedTask(
+            task=task,
+            fit=placed,
+            picture=placed.picture(task.input),
+            mask=placed.mask(wide),
+            hole=placed.mask(task.mask),
+            people={
+                name: placed.area(task.people == number)
+                for number, name in enumerate(task.person_ids, start=1)
+            },
+            padding=placed.padding(),
+        )
+
+    def _input(self, task: Task, seed: int) -> MildInput:
+        from mild_bench.mild.degrading import degraded
+        from mild_bench.mild.picture import MildInput
+
+        given = MildInput(
+            picture=task.input,
+            hole=_hole(task, self.settings.dilate),
+            people=task.people,
+            person_ids=task.person_ids,
+            erase=task.erase,
+            keypoints=task.keypoints,
+            parts=task.parts,
+        )
+        return degraded(given, self.settings.degradation, np.random.default_rng(seed))
+
+
+def mild(**chosen: Setting) -> MildEraser:
+    """Return the reference MILD, with the package's own weights or those of a folder.
+
+    ``chosen`` are fields of ``MildSettings``.
+
+    Raises:
+        BadInput: a setting that is not allowed, or weights that do not fit.
+        MissingPart: there are no weights, or no such device.
+    """
+    settings = from_spec(chosen)
+    folder = _folder(settings)
+    from mild_bench.mild.pipeline import MildPipeline
+
+    with quiet():
+        pipeline = MildPipeline.from_pretrained(folder, local_files_only=True)
+        pipeline.to(_device(settings.device))
+    pipeline.set_progress_bar_config(disable=True)
+    return MildEraser(_card(settings, chosen, folder, pipeline), pipeline, settings)
+
+
+def _card(
+    settings: MildSettings, chosen: Mapping[str, Setting], folder: Path, pipeline: Any
+) -> EraserCard:
+    values: dict[str, Setting] = asdict(settings)
+    if settings.folder is not None:
+        values["folder"] = folder.resolve().name
+    shown = {name: values[name] for name in chosen if name not in HIDDEN}
+    licence, data_sets = model_card(folder)
+    config = pipeline.config
+    return EraserCard(
+        name=board_name(ERASER, shown, asdict(MildSettings())),
+        version=__version__,
+        licence=licence,
+        trained_on=data_sets,
+        supports_attention_probe=True,
+        settings={
+            **values,
+            "steps": settings.steps or int(config.steps),
+            "side": settings.side or int(config.side),
+            "crop_side": int(config.crop_side),
+            "margin": float(config.margin),
+            "scheduler": type(pipeline.scheduler).__name__,
+            "weights": fingerprint(folder),
+        },
+        paper=PAPER,
+    )
+
+
+def _folder(settings: MildSettings) -> Path:
+    folder = WEIGHTS if settings.folder is None else Path(settings.folder).expanduser()
+    if (folder / "model_index.json").is_file():
+        return folder
+    if settings.folder is None:
+        raise MissingPart(
+            f"{ERASER}: this installation comes without weights; train some with "
+            f"'mild-bench train' and name their folder: {ERASER}[folder=DIR]"
+        )
+    raise BadInput(
+        f"{ERASER}: expected folder to hold a saved MildPipeline, got {folder} without "
+        "model_index.json; save one with pipeline.save_pretrained(DIR)"
+    )
+
+
+def _device(name: str) -> str:
+    from torch import cuda
+
+    if name == "auto":
+        return "cuda" if cuda.is_available() else "cpu"
+    if name == "cuda" and not cuda.is_available():
+        raise MissingPart(f"{ERASER}: there is no cuda device here; write device=cpu")
+    return name
+
+
+def _hole(task: Task, pixels: int) -> Mask:
+    """Grow the mask, but not over the whole picture: something must be left to look at."""
+    wide = dilate(task.mask, pixels)
+    return task.mask if wide.all() else wide

@@ -1,0 +1,92 @@
+"""The settings of the eraser ``mild``, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from mild_bench.erasers.settings import choice, number, switch, text, whole
+from mild_bench.erasure import Setting
+from mild_bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from mild_bench.mild.degrading import Degradation
+
+ERASER = "mild"
+HMG = ("none", "pose", "parsing", "both")
+PRIORS = ("annotated", "seen")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class MildSettings:
+    """What can be chosen; docs/mild.md says what each does.
+
+    ``steps``, ``side`` None: those that the weights ask for. ``folder`` None: the weights of the
+    package.
+
+    Raises:
+        BadInput: a value that is not allowed.
+    """
+
+    sma: bool = True
+    hmg: Literal["none", "pose", "parsing", "both"] = "both"
+    layers: bool = True
+    steps: int | None = None
+    priors: str = "annotated"
+    drop: float = 0.0
+    jitter: float = 0.0
+    swap: float = 0.0
+    side: int | None = None
+    chunk: int = 8
+    dilate: int = 8
+    composite: bool = True
+    device: str = "auto"
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sma", "layers", "composite"):
+            switch(ERASER, name, getattr(self, name))
+        choice(ERASER, "hmg", self.hmg, HMG)
+        choice(ERASER, "priors", self.priors, PRIORS)
+        choice(ERASER, "device", self.device, DEVICES)
+        if self.steps is not None:
+            whole(ERASER, "steps", self.steps, 1, 1000)
+        for name in ("drop", "swap"):
+            number(ERASER, name, getattr(self, name), 0, 1)
+        number(ERASER, "jitter", self.jitter, 0, 1000)
+        if self.side is not None:
+            whole(ERASER, "side", self.side, 32, 8192)
+        whole(ERASER, "chunk", self.chunk, 1, 64)
+        whole(ERASER, "dilate", self.dilate, 0, 512)
+        if self.folder is not None:
+            text(ERASER, "folder", self.folder)
+
+    @property
+    def degradation(self) -> Degradation:
+        """What is done to the priors."""
+        from mild_bench.mild.degrading import Degradation
+
+        return Degradation(self.drop, self.jitter, self.swap, seen_only=self.priors == "seen")
+
+
+def from_spec(chosen: Mapping[str, Setting]) -> MildSettings:
+    """Return the settings of a spec; ``hmg=none`` is a word there.
+
+    Raises:
+        BadInput: an unknown name or a value that is not allowed.
+    """
+    known = [field.name for field in fields(MildSettings)]
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise BadInput(
+            f"{ERASER}: there is no setting {unknown[0]!r}; there are {', '.join(known)}"
+        )
+    values = dict(chosen)
+    if "hmg" in values and values["hmg"] is None:
+        values["hmg"] = "none"
+    for name in ("drop", "jitter", "swap"):
+        if isinstance(values.get(name), int) and not isinstance(values[name], bool):
+            values[name] = float(cast(int, values[name]))
+    return MildSettings(**cast(dict[str, Any], values))
