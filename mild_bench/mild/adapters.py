@@ -147,7 +147,7 @@ def check_keys(what: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tenso
     """
     other = [
         f"{key} is {_size(theirs[key])} instead of {_size(ours[key])}"
-        for key in ours
+        for key in sorted(ours)
         if key in theirs and theirs[key].shape != ours[key].shape
     ]
     faults = [

@@ -1,0 +1,355 @@
+"""MildPipeline on tiny real UNets of SD 1.5 and SDXL: one batch, chunks, settings, files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_mild import SIDE, make_input, make_mild
+
+from mild_bench.errors import BadInput
+from mild_bench.mild.adapters import KINDS, Adapters, AdapterSettings
+from mild_bench.mild.alpha_head import AlphaHead
+from mild_bench.mild.hmg import MODES, HumanMorphologyGuidance
+from mild_bench.mild.network import MildNetwork
+from mild_bench.mild.picture import MildInput, branches_of, picture_layout
+from mild_bench.mild.pipeline import MildPipeline
+
+STEPS = 2
+FAMILIES = ("sd", "sdxl")
+Mild = Callable[..., MildPipeline]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more to waiting for each other's threads than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def milds(tmp_path_factory: pytest.TempPathFactory) -> Mild:
+    base = tmp_path_factory.mktemp("mild")
+    made: dict[tuple[str, int], MildPipeline] = {}
+
+    def find(family: str = "sd", crop_side: int = 32) -> MildPipeline:
+        key = (family, crop_side)
+        if key not in made:
+            made[key] = make_mild(base / family, family, crop_side=crop_side)
+        return made[key]
+
+    return find
+
+
+def final_latents(mild: MildPipeline, given: MildInput, **settings: Any) -> dict[str, torch.Tensor]:
+    """Return every branch's latents after the last step."""
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(_pipe: Any, _step: int, _t: Any, found: dict[str, Any]) -> dict[str, Any]:
+        kept.update(found["latents"])
+        return found
+
+    mild(given, num_inference_steps=STEPS, callback_on_step_end=keep, **settings)
+    return kept
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("crop_side", [32, SIDE])
+def test_one_batch_is_one_by_one(milds: Mild, family: str, crop_side: int) -> None:
+    """With crops as large as the (square) frame all branches are one batch, else two."""
+    mild = milds(family, crop_side)
+    given = make_input(3, height=96, width=96)
+    sizes: list[int] = []
+    handle = mild.unet.register_forward_pre_hook(
+        lambda _m, args, _k: sizes.append(len(args[0])), with_kwargs=True
+    )
+    together = final_latents(mild, given)
+    alone = final_latents(mild, given, chunk=1)
+    handle.remove()
+    calls = [4] if crop_side == SIDE else [1, 3]
+    assert sizes == calls * STEPS + [1] * 4 * STEPS
+    assert set(together) == {"background", "p1", "p2", "p3"}
+    for name, latents in together.items():
+        assert torch.allclose(latents, alone[name], atol=1e-4, rtol=0), name
+
+
+def test_each_sample_has_its_own_adapter(milds: Mild) -> None:
+    network = milds().network
+    given = make_input(2, height=96, width=96)
+    layout = picture_layout((96, 96), SIDE, SIDE, 0.3, milds().multiple)
+    branches = branches_of(given, layout, layers=True)
+    latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        condition = network.condition(branches, milds().codec)
+        mixed = network.predict(latents, 500, condition).noise
+        for kind in KINDS:
+            network.unet.set_adapter(kind)  # diffusers' own way, one adapter for the whole batch
+            noise = network.unet(
+                torch.cat([latents, condition.known], dim=1),
+                500,
+                encoder_hidden_states=condition.context,
+                encoder_attention_mask=condition.is_token,
+            ).sample  # SMA's sides are still set
+            for row, one in enumerate(condition.kinds):
+                assert torch.allclose(noise[row], mixed[row], atol=1e-5) == (one == kind)
+
+
+def test_gradients_reach_both_adapters_and_nothing_of_the_base(milds: Mild, tmp_path: Path) -> None:
+    mild = make_mild(tmp_path / "sd", "sd")
+    network = mild.network
+    layout = picture_layout((80, 96), SIDE, 64, 0.3, mild.multiple)
+    background, *people = branches_of(make_input(1), layout, layers=True)
+    loss = torch.zeros(())
+    for branch in (background, *people):
+        condition = network.condition([branch], mild.codec)
+        height, width = condition.known.shape[2:]
+        prediction = network.predict(torch.ones(1, 4, height, width), 500, condition)
+        loss = loss + prediction.noise.square().mean()
+        if branch.kind == "fg":
+            loss = loss + network.alpha_logits(prediction, [0]).square().mean()
+    loss.backward()
+    trained = network.trainable()
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for n, p in trained.items() if "lora" in n
+    )
+    ours = {id(parameter) for parameter in trained.values()}
+    base = [p for p in (*mild.unet.parameters(), *mild.vae.parameters()) if id(p) not in ours]
+    assert base
+    assert all(parameter.grad is None for parameter in base)
+    assert len(ours) == len(trained)
+
+
+def test_chunks_bound_the_batch_and_change_nothing(milds: Mild) -> None:
+    mild, given = milds(), make_input(5)
+    sizes: list[int] = []
+    handle = mild.unet.register_forward_pre_hook(
+        lambda _m, args, _k: sizes.append(len(args[0])), with_kwargs=True
+    )
+    outputs = [mild(given, num_inference_steps=STEPS, chunk=chunk) for chunk in (8, 2)]
+    handle.remove()
+    assert max(sizes[: 2 * STEPS]) == 5
+    assert max(sizes[2 * STEPS :]) == 2
+    for one, other in zip(*(found.layers.items() for found in outputs), strict=True):
+        assert one[0] == other[0]
+        assert np.abs(one[1].astype(int) - other[1]).max() <= 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_save_and_load_gives_the_same_pictures(milds: Mild, family: str, tmp_path: Path) -> None:
+    mild, given = milds(family), make_input(2)
+    mild.save_pretrained(tmp_path)
+    assert not list(tmp_path.rglob("*.bin"))
+    loaded = MildPipeline.from_pretrained(tmp_path, local_files_only=True)
+    loaded.set_progress_bar_config(disable=True)
+    first, second = (one(given, num_inference_steps=STEPS) for one in (mild, loaded))
+    assert np.array_equal(first.painted, second.painted)
+    assert all(np.array_equal(first.layers[n], second.layers[n]) for n in first.layers)
+    assert dict(loaded.config)["crop_side"] == 32
+
+
+def test_the_saved_base_is_the_base(milds: Mild, tmp_path: Path) -> None:
+    """A UNet saved with its adapters would reload with random attention."""
+    from diffusers import UNet2DConditionModel
+
+    mild = milds()
+    mild.save_pretrained(tmp_path)
+    plain, info = UNet2DConditionModel.from_pretrained(tmp_path / "unet", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    ours = {
+        name.replace(".base_layer.", "."): value
+        for name, value in mild.unet.state_dict().items()
+        if ".lora_" not in name
+    }
+    assert all(torch.equal(value, ours[name]) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("mild/adapters.safetensors", "adapters"),
+        ("mild/sma.safetensors", "sma"),
+        ("hmg/diffusion_pytorch_model.safetensors", "HumanMorphologyGuidance"),
+        ("unet/diffusion_pytorch_model.safetensors", "UNet2DConditionModel"),
+    ],
+)
+def test_a_checkpoint_that_lacks_a_key_says_which(
+    milds: Mild, tmp_path: Path, file: str, said: str
+) -> None:
+    milds().save_pretrained(tmp_path)
+    state = load_file(tmp_path / file)
+    lost = sorted(state)[3]
+    save_file({n: v for n, v in state.items() if n != lost}, tmp_path / file, {"format": "pt"})
+    with pytest.raises(BadInput, match=said) as caught:
+        MildPipeline.from_pretrained(tmp_path, local_files_only=True)
+    assert lost in str(caught.value)
+
+
+def test_adapters_of_another_rank_say_both_shapes(milds: Mild) -> None:
+    adapters = milds().network.adapters
+    state = {name: value.repeat(2, 1) for name, value in adapters.state_dict().items()}
+    name = min(state)
+    ours = " x ".join(map(str, adapters.state_dict()[name].shape))
+    with pytest.raises(BadInput, match=f"{name} is .* instead of {ours}"):
+        adapters.load_state_dict(state)
+
+
+def test_a_folder_without_a_part_is_refused(milds: Mild, tmp_path: Path) -> None:
+    milds().save_pretrained(tmp_path)
+    shutil.rmtree(tmp_path / "mild")
+    with pytest.raises(BadInput, match=r"adapters\.safetensors: no such file"):
+        MildPipeline.from_pretrained(tmp_path, local_files_only=True)
+
+
+def test_sma_off_is_the_model_with_zero_biases(milds: Mild) -> None:
+    mild, given = milds(), make_input(2)
+    on, off = (final_latents(mild, given, sma=sma) for sma in (True, False))
+    state = {name: value.clone() for name, value in mild.network.sma.state_dict().items()}
+    for alpha in mild.network.sma.parameters():
+        alpha.data.zero_()
+    plain = final_latents(mild, given)
+    mild.network.sma.load_state_dict(state)
+    assert all(torch.allclose(off[name], plain[name], atol=1e-4) for name in off)
+    assert all(not torch.allclose(off[name], on[name], atol=1e-2) for name in off)
+
+
+def test_every_mode_of_the_guidance_paints_another_picture(milds: Mild) -> None:
+    found = [final_latents(milds(), make_input(2), hmg=mode) for mode in MODES]
+    for number, one in enumerate(found):
+        for other in found[number + 1 :]:
+            assert all(not torch.allclose(one[name], other[name], atol=1e-4) for name in one)
+
+
+def test_the_background_is_the_same_without_layers(milds: Mild) -> None:
+    with_layers, without = (
+        milds()(make_input(3), num_inference_steps=STEPS, layers=layers) for layers in (True, False)
+    )
+    assert np.array_equal(with_layers.painted, without.painted)
+    assert list(without.layers) == []
+    assert len(with_layers.layers) == 3
+
+
+def test_generators_decide(milds: Mild) -> None:
+    def run(seed: int) -> Any:
+        state = torch.get_rng_state()
+        made = milds()(
+            make_input(1), num_inference_steps=STEPS, generator=torch.Generator().manual_seed(seed)
+        )
+        assert torch.equal(state, torch.get_rng_state())
+        return made
+
+    first, again, other = run(1), run(1), run(2)
+    assert np.array_equal(first.painted, again.painted)
+    assert np.array_equal(first.layers["p1"], again.layers["p1"])
+    assert not np.array_equal(first.painted, other.painted)
+
+
+def test_callbacks_see_every_step_and_may_change_latents(milds: Mild) -> None:
+    mild, given = milds(), make_input(1)
+    seen: list[int] = []
+
+    def blank(pipe: Any, step: int, timestep: Any, found: dict[str, Any]) -> dict[str, Any]:
+        assert pipe is mild
+        assert timestep > 0
+        seen.append(step)
+        return {"latents": {name: torch.zeros_like(one) for name, one in found["latents"].items()}}
+
+    blanked = mild(given, num_inference_steps=3, callback_on_step_end=blank)
+    nothing = mild.codec.decode(torch.zeros(1, 4, 14, 16))
+    assert seen == [0, 1, 2]
+    assert np.array_equal(
+        blanked.painted,
+        np.asarray((given.back(nothing[0]) * 255).round().byte().permute(1, 2, 0)),
+    )
+
+
+def test_the_progress_bar_counts_steps(milds: Mild, capsys: pytest.CaptureFixture[str]) -> None:
+    milds().set_progress_bar_config(disable=False)
+    milds()(make_input(0), num_inference_steps=3)
+    milds().set_progress_bar_config(disable=True)
+    assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "EulerAncestralDiscreteScheduler",
+     "DDPMScheduler", "UniPCMultistepScheduler"],
+)  # fmt: skip
+def test_other_schedulers_keep_branches_apart(milds: Mild, scheduler: str) -> None:
+    """Those that remember steps or draw noise in them, too."""
+    import diffusers
+
+    mild = milds()
+    before = mild.scheduler
+    mild.scheduler = getattr(diffusers, scheduler).from_config(before.config)
+    try:
+        given = make_input(2)
+        together, alone = (final_latents(mild, given, chunk=chunk) for chunk in (8, 1))
+    finally:
+        mild.scheduler = before
+    assert all(torch.allclose(together[name], alone[name], atol=1e-4) for name in together)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_are_read(milds: Mild, family: str) -> None:
+    mild, given = milds(family), make_input(1)
+    empty, told, person = (
+        final_latents(mild, given, **words)
+        for words in ({}, {"prompt": "empty street"}, {"person_prompt": "a man"})
+    )
+    assert not torch.allclose(empty["background"], told["background"], atol=1e-4)
+    assert torch.allclose(empty["p1"], told["p1"], atol=1e-4)
+    assert not torch.allclose(empty["p1"], person["p1"], atol=1e-4)
+
+
+def test_no_text_encoder_no_prompt(milds: Mild, tmp_path: Path) -> None:
+    mild = make_mild(tmp_path / "sd", "sd")
+    mild.register_modules(text_encoder=None, tokenizer=None)
+    assert mild(make_input(1), num_inference_steps=1).layers
+    with pytest.raises(BadInput, match="no text encoder"):
+        mild(make_input(1), num_inference_steps=1, prompt="street")
+
+
+def test_other_bases_are_refused(tmp_path: Path) -> None:
+    mild = make_mild(tmp_path / "sd", "sd")
+    with pytest.raises(BadInput, match="LoRA layers already"):
+        Adapters(mild.unet, AdapterSettings())
+    with pytest.raises(BadInput, match="width 32, got 16"):
+        MildNetwork(mild.unet, HumanMorphologyGuidance(16), mild.alpha_head)
+    with pytest.raises(BadInput, match="9 input channels"):
+        from diffusers import UNet2DConditionModel
+
+        plain = UNet2DConditionModel(
+            block_out_channels=(32,),
+            down_block_types=("DownBlock2D",),
+            up_block_types=("UpBlock2D",),
+            cross_attention_dim=32,
+        )
+        MildNetwork(plain, HumanMorphologyGuidance(32), AlphaHead(32, 4))
+    with pytest.raises(BadInput, match="rank from 1"):
+        AdapterSettings(rank=0)
+
+
+def test_everything_adapts_convolutions_too(tmp_path: Path) -> None:
+    base = make_mild(tmp_path / "sd", "sd")
+    few = len(base.network.adapters.state_dict())
+    from diffusers import StableDiffusionInpaintPipeline
+
+    again: Any = StableDiffusionInpaintPipeline.from_pretrained(tmp_path / "sd")
+    mild = MildPipeline.from_base(again, side=SIDE, crop_side=32, rank=2, targets="everything")
+    mild.set_progress_bar_config(disable=True)
+    assert len(mild.network.adapters.state_dict()) > few
+    for name, parameter in mild.network.trainable().items():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1)
+    given = make_input(2)
+    together, alone = (final_latents(mild, given, chunk=chunk) for chunk in (8, 1))
+    assert all(torch.allclose(together[name], alone[name], atol=1e-4) for name in together)
