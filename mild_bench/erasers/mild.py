@@ -24,6 +24,7 @@ from mild_bench.images import Mask
 from mild_bench.task import Task, task_seed
 
 if TYPE_CHECKING:
+    from mild_bench.mild.detecting import ParsingDetector, PoseDetector
     from mild_bench.mild.picture import MildInput
     from mild_bench.mild.pipeline import MildPipeline
     from mild_bench.mild.recompose import MildOutput
@@ -40,6 +41,7 @@ class MildEraser:
 
     Attributes:
         pipeline: the loaded pipeline.
+        pose, parsing: networks for ``priors=detected``.
         on_task: set it to watch: called with each task before the pipeline is, and what it
             returns is entered around the pipeline's call (and around nothing else).
     """
@@ -47,6 +49,8 @@ class MildEraser:
     card: EraserCard
     pipeline: MildPipeline
     settings: MildSettings
+    pose: PoseDetector | None = None
+    parsing: ParsingDetector | None = None
     on_task: TaskHook | None = None
 
     def __call__(self, tasks: Sequence[Task], *, seed: int) -> Iterator[Erasure]:
@@ -96,6 +100,7 @@ class MildEraser:
 
     def _input(self, task: Task, seed: int) -> MildInput:
         from mild_bench.mild.degrading import degraded
+        from mild_bench.mild.detecting import detected
         from mild_bench.mild.picture import MildInput
 
         given = MildInput(
@@ -107,6 +112,8 @@ class MildEraser:
             keypoints=task.keypoints,
             parts=task.parts,
         )
+        if self.settings.priors == "detected":
+            given = detected(given, self.pose, self.parsing)
         return degraded(given, self.settings.degradation, np.random.default_rng(seed))
 
 
@@ -121,13 +128,18 @@ def mild(**chosen: Setting) -> MildEraser:
     """
     settings = from_spec(chosen)
     folder = _folder(settings)
+    from mild_bench.mild.detecting import ParsingDetector, PoseDetector
     from mild_bench.mild.pipeline import MildPipeline
 
     with quiet():
         pipeline = MildPipeline.from_pretrained(folder, local_files_only=True)
         pipeline.to(_device(settings.device))
+        pose = None if settings.pose_model is None else PoseDetector(settings.pose_model)
+        where = settings.parsing_model
+        parsing = None if where is None else ParsingDetector(where)
     pipeline.set_progress_bar_config(disable=True)
-    return MildEraser(_card(settings, chosen, folder, pipeline), pipeline, settings)
+    card = _card(settings, chosen, folder, pipeline)
+    return MildEraser(card, pipeline, settings, pose, parsing)
 
 
 def _card(

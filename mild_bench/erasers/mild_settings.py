@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ERASER = "mild"
 HMG = ("none", "pose", "parsing", "both")
-PRIORS = ("annotated", "seen")
+PRIORS = ("annotated", "seen", "detected")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -35,6 +35,8 @@ class MildSettings:
     layers: bool = True
     steps: int | None = None
     priors: str = "annotated"
+    pose_model: str | None = None
+    parsing_model: str | None = None
     drop: float = 0.0
     jitter: float = 0.0
     swap: float = 0.0
@@ -60,8 +62,15 @@ class MildSettings:
             whole(ERASER, "side", self.side, 32, 8192)
         whole(ERASER, "chunk", self.chunk, 1, 64)
         whole(ERASER, "dilate", self.dilate, 0, 512)
-        if self.folder is not None:
-            text(ERASER, "folder", self.folder)
+        for name in ("folder", "pose_model", "parsing_model"):
+            if getattr(self, name) is not None:
+                text(ERASER, name, getattr(self, name))
+        networks = self.pose_model is not None or self.parsing_model is not None
+        if networks != (self.priors == "detected"):
+            raise BadInput(
+                f"{ERASER}: priors=detected and a pose_model or parsing_model go together; write "
+                f"{ERASER}[priors=detected,pose_model=DIR]"
+            )
 
     @property
     def degradation(self) -> Degradation:
