@@ -198,7 +198,7 @@ def save_networks(folder: Path) -> tuple[str, str]:
                 mlp_ratios=[2, 2],
                 decoder_hidden_size=16,
                 id2label=dict(enumerate(LABELS)),
-            )  # fmt: skip
+            )
         )
     processors = (
         tf.VitPoseImageProcessor(size={"height": 64, "width": 48}),

@@ -36,6 +36,8 @@ def make_mild(folder: Path, family: str = "sd", *, crop_side: int = 32) -> MildP
         for name, parameter in mild.network.trainable().items():
             if "lora_B" in name or name.startswith("sma."):
                 parameter.data.normal_(std=0.2)
+            if name in ("hmg.project.weight", "hmg.modality.weight"):
+                parameter.data.normal_(std=1)
     mild.set_progress_bar_config(disable=True)
     return mild
 

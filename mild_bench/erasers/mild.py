@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from mild_bench.erasers.diffusion.folder import fingerprint
 from mild_bench.erasers.diffusion.quiet import quiet
 from mild_bench.erasers.mild_settings import ERASER, MildSettings, from_spec
 from mild_bench.erasers.settings import board_name
-from mild_bench.erasure import EraserCard, Erasure, Setting
+from mild_bench.erasure import EraserCard, Erasure, Setting, TaskHook
 from mild_bench.errors import BadInput, MissingPart
 from mild_bench.images import Mask
 from mild_bench.task import Task, task_seed
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parents[1] / "mild" / "weights"
 PAPER = "https://arxiv.org/abs/2508.06543"
 HIDDEN = ("device", "chunk")  # how it runs is on the card, not in the name
-TaskHook = Callable[[PreparedTask], AbstractContextManager[Any]]
 
 
 @dataclass
@@ -151,8 +150,9 @@ def _card(
     shown = {name: values[name] for name in chosen if name not in HIDDEN}
     licence, data_sets = model_card(folder)
     config = pipeline.config
+    name = board_name(ERASER, shown, asdict(MildSettings()))
     return EraserCard(
-        name=board_name(ERASER, shown, asdict(MildSettings())),
+        name=name.replace('hmg="none"', "hmg=none"),  # a word in a spec, as ``from_spec`` reads it
         version=__version__,
         licence=licence,
         trained_on=data_sets,
