@@ -17,6 +17,7 @@ from mild_bench.errors import BadInput
 from mild_bench.mild.adapters import KINDS, Adapters, AdapterSettings
 from mild_bench.mild.alpha_head import AlphaHead
 from mild_bench.mild.hmg import MODES, HumanMorphologyGuidance
+from mild_bench.mild.latents import Codec
 from mild_bench.mild.network import MildNetwork
 from mild_bench.mild.picture import MildInput, branches_of, picture_layout
 from mild_bench.mild.pipeline import MildPipeline
@@ -207,6 +208,41 @@ def test_a_folder_without_a_part_is_refused(milds: Mild, tmp_path: Path) -> None
     shutil.rmtree(tmp_path / "mild")
     with pytest.raises(BadInput, match=r"adapters\.safetensors: no such file"):
         MildPipeline.from_pretrained(tmp_path, local_files_only=True)
+
+
+def test_another_pipeline_is_refused(milds: Mild, tmp_path: Path) -> None:
+    make_mild(tmp_path / "sd", "sd")
+    with pytest.raises(BadInput, match="got a StableDiffusionInpaintPipeline; make one"):
+        MildPipeline.from_pretrained(tmp_path / "sd")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_runs(milds: Mild, tmp_path: Path, dtype: torch.dtype) -> None:
+    milds().save_pretrained(tmp_path)
+    half = MildPipeline.from_pretrained(tmp_path, torch_dtype=dtype)
+    half.set_progress_bar_config(disable=True)
+    assert half.unet.conv_in.weight.dtype == dtype
+    given = make_input(1)
+    one, whole = (mild(given, num_inference_steps=1) for mild in (half, milds()))
+    assert np.abs(one.painted.astype(float) - whole.painted).mean() < 4
+
+
+def test_a_tiny_autoencoder_does(tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    mild = make_mild(tmp_path / "sd", "sd")
+    widths = (8, 8, 8)
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=widths, decoder_block_out_channels=widths,
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+    )  # fmt: skip
+    mild.register_modules(vae=vae.eval())
+    mild.codec = Codec(mild.vae)
+    mild.save_pretrained(tmp_path / "tiny")
+    loaded = MildPipeline.from_pretrained(tmp_path / "tiny")
+    loaded.set_progress_bar_config(disable=True)
+    first, second = (one(make_input(1), num_inference_steps=1) for one in (mild, loaded))
+    assert np.array_equal(first.painted, second.painted)
 
 
 def test_sma_off_is_the_model_with_zero_biases(milds: Mild) -> None:

@@ -60,7 +60,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         tokenizer_2: Any = None,
         side: int = 512,
         crop_side: int = 256,
-        margin: float = 0.35,
+        margin: float = 0.15,
         rank: int = 16,
         rank_alpha: float = 16.0,
         targets: str = "attention",
@@ -148,6 +148,11 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             folder = Path(found)
         dtype = options.get("torch_dtype")
         index = read_json(folder / "model_index.json")
+        if index.get("_class_name") != cls.__name__:
+            raise BadInput(
+                f"{folder}: expected a saved {cls.__name__}, got a {index.get('_class_name')}; "
+                "make one of an inpainting pipeline with from_base"
+            )
         classes = {
             "unet": UNet2DConditionModel,
             "vae": getattr(diffusers, str(index["vae"][1])),
