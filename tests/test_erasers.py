@@ -68,7 +68,7 @@ CASES = {name: (source, mask) for name, source, mask in cases()}
 
 
 def test_every_built_in_eraser_is_under_these_laws() -> None:
-    assert set(ALL) | {"outputs", "diffusers"} == set(ERASERS)
+    assert set(ALL) | {"outputs", "diffusers", "mild"} == set(ERASERS)
 
 
 @pytest.mark.parametrize("name", ALL)
