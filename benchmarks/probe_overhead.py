@@ -18,7 +18,6 @@ Peak memory is what each way adds, measured in a process of its own.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics as of
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from mild_bench.metrics.cag.masses import attention_with_masses
 from mild_bench.metrics.cag.probe import AttentionProbe
 from mild_bench.metrics.cag.regions import Regions
 from mild_bench.metrics.cag.statistics import Groups, statistics
+from mild_bench.run.peak import measured
 
 AREA = 0.22
 SHAPES = {  # batch, heads, tokens, width
@@ -156,10 +156,12 @@ def unet_ways() -> dict[str, Way]:
 
 
 def peak_mb(way: Way) -> int:
-    """MiB that one call adds to the process's peak."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    way()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    """Megabytes (10**6 bytes) that one call adds to what the process holds."""
+    with measured() as before:
+        pass
+    with measured() as cost:
+        way()
+    return round(cost.peak_mb - before.peak_mb)
 
 
 if __name__ == "__main__":
