@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from mild_bench.curation.composing.compose import compose, compose_scene, scene_id
+from mild_bench.curation.composing.frame import Camera, choose_frame
 from mild_bench.curation.composing.pack import cutout_picture, flip, load_pack
-from mild_bench.curation.composing.place import SIT, Camera, Wishes, choose_frame, lay_out
+from mild_bench.curation.composing.place import SIT, Wishes, lay_out
 from mild_bench.curation.composing.recipe import Recipe, find_recipe, read_recipe
 from mild_bench.curation.scene_folder import read_scene, scene_folders
 from mild_bench.errors import BadInput

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mild_bench import __version__
 from mild_bench.curation.annotating.occlusion import annotate
+from mild_bench.curation.composing.frame import Frame, choose_frame
 from mild_bench.curation.composing.light import Look, grade, measure_look, photograph, shadow
 from mild_bench.curation.composing.pack import (
     Pack,
@@ -21,13 +22,8 @@ from mild_bench.curation.composing.pack import (
     person_parts,
     plate_picture,
 )
-from mild_bench.curation.composing.place import (
-    Frame,
-    Placed,
-    Wishes,
-    choose_frame,
-    lay_out,
-)
+from mild_bench.curation.composing.place import Wishes, lay_out
+from mild_bench.curation.composing.placed import Placed
 from mild_bench.curation.composing.recipe import Recipe
 from mild_bench.curation.scene_folder import SCENES, write_scene
 from mild_bench.errors import BadInput

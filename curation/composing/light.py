@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from mild_bench.curation.composing.place import Camera, Placed
+from mild_bench.curation.composing.frame import Camera
+from mild_bench.curation.composing.placed import Placed
 from mild_bench.images import Rgb, Rgba
 
 Floats = npt.NDArray[np.float32]

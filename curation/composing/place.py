@@ -3,84 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mild_bench.curation.composing.pack import Cutout, Pack, Plate, Point, cutout_picture, flip
+from mild_bench.curation.composing.frame import Frame
+from mild_bench.curation.composing.pack import Cutout, Pack, Point, cutout_picture
+from mild_bench.curation.composing.placed import Placed, apart, put
+from mild_bench.curation.composing.props import HOLDS, add_prop
 from mild_bench.images import Mask
-from mild_bench.scene import Relation
 from mild_bench.task import occlusion_bin
 
 COARSE = 128  # side of the masks that layouts are judged on
 TRIES = 400
 SIT = ("sit", "sit_lean")
-SEAT_DROP_M = 0.1  # the hip joint is this much above the seat
-APART_M = 0.42  # two people cannot stand closer
 WHOLE = 0.62  # who shows less than this share of themselves inside the frame is cut by it
 LEAST_SHARE = 0.3
-# Which prop goes into which hand in which pose: COCO-17 index of the elbow and wrist.
-HOLDS: dict[str, tuple[tuple[str, int, int], ...]] = {
-    "carry_bag_side": (("backpack", 8, 10), ("umbrella", 7, 9)),
-    "look_phone": (("umbrella", 7, 9),),
-    "carry_front": (("box", 7, 9),),
-    "reach_both": (("box", 7, 9),),
-}
-IN_FRONT = {
-    "outdoor": (
-        "railing", "bicycle", "litter_bin", "potted_plant", "stroller", "cafe_table", "street_sign",
-    ),
-    "indoor": ("potted_plant", "cafe_table", "stroller", "floor_lamp", "suitcase"),
-}  # fmt: skip
-BESIDE = {
-    "outdoor": ("ball", "suitcase", "backpack", "traffic_cone", "bicycle", "litter_bin"),
-    "indoor": ("suitcase", "backpack", "floor_lamp", "box"),
-}
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A level camera over flat ground; pixels of the scene, metres.
-
-    A person whose feet are at row ``y`` has ``px_per_m(y)`` pixels a metre.
-    """
-
-    horizon: float
-    height_m: float
-    focal: float
-    size: int
-
-    def px_per_m(self, y: float) -> float:
-        """Pixels a metre for what stands at row ``y`` (below the horizon)."""
-        return (y - self.horizon) / self.height_m
-
-    def depth(self, y: float) -> float:
-        """Distance in metres of the ground at row ``y``."""
-        return self.focal / self.px_per_m(y)
-
-    def row(self, depth: float) -> float:
-        """Row of the ground at a distance in metres."""
-        return self.horizon + self.height_m * self.focal / depth
-
-    def squash(self, y: float) -> float:
-        """How flat a circle on the ground looks at row ``y``: height over width."""
-        return min(1.0, self.height_m / self.depth(y))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The part of a plate that becomes the scene."""
-
-    plate: Plate
-    box: tuple[int, int, int, int]  # left, top, right, bottom in plate pixels
-    mirrored: bool
-    camera: Camera
-    ground: tuple[Point, ...]  # polygon in scene pixels
-    light: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -91,64 +31,6 @@ class Wishes:
     occlusion_bin: str
     entanglement: str
     truncated: bool
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A cut-out in the scene: its ground point stands at ``x, y``."""
-
-    asset: Cutout
-    mirrored: bool
-    x: float
-    y: float
-    scale: float
-    order: float  # nearer is larger
-    relation: Relation | None = None
-    partner: Cutout | None = None  # the person it goes with
-    attached: bool = False
-
-    def corner(self) -> Point:
-        """Left and top of its picture in the scene."""
-        return (
-            self.x - self.asset.ground[0] * self.scale,
-            self.y - self.asset.ground[1] * self.scale,
-        )
-
-    def at(self, point: Point) -> Point:
-        """Where a point of its picture is in the scene."""
-        left, top = self.corner()
-        return (left + point[0] * self.scale, top + point[1] * self.scale)
-
-
-def choose_frame(rng: np.random.Generator, plate: Plate, size: tuple[int, int], side: int) -> Frame:
-    """Choose a square part of a plate of ``size`` (width, height) for a ``side`` pixel scene."""
-    width, height = size
-    most = min(width, height)
-    window = int(rng.integers(min(most, round(side * 1.1)), most + 1))
-    left = int(rng.integers(0, width - window + 1))
-    top = int((height - window) * rng.uniform(0.75, 1.0))
-    mirrored = bool(rng.random() < 0.5)
-    scale = side / window
-
-    def across(x: float) -> float:
-        shown = (x * width - left) * scale
-        return side - shown if mirrored else shown
-
-    light_x, light_y, light_z = plate.light["direction"]
-    assert plate.horizon is not None
-    return Frame(
-        plate,
-        (left, top, left + window, top + window),
-        mirrored,
-        Camera(
-            (plate.horizon * height - top) * scale,
-            plate.camera_height_m,
-            plate.focal * height * scale,
-            side,
-        ),
-        tuple((across(x), (y * height - top) * scale) for x, y in plate.ground),
-        (-light_x if mirrored else light_x, light_y, light_z),
-    )
 
 
 def lay_out(
@@ -195,7 +77,7 @@ def _try(rng: np.random.Generator, frame: Frame, pack: Pack, wishes: Wishes) -> 
             return None
         used.add(person.asset.subject)
         placed.append(person)
-    prop = _PROPS[wishes.entanglement](rng, frame, pack, placed)
+    prop = add_prop(wishes.entanglement, rng, frame, pack, placed)
     if wishes.entanglement != "none" and prop is None:
         return None
     return [*placed, prop] if prop else placed
@@ -212,7 +94,11 @@ def _spot(
             spot = _beside(rng, frame, near, wishes.occlusion_bin if number == 1 else "light")
         else:
             spot = _anywhere(rng, frame, wishes.truncated and number == 0)
-        if spot and _on_ground(frame, spot) and all(_apart(frame, spot, item) for item in people):
+        if (
+            spot
+            and _on_ground(frame, spot)
+            and all(apart(frame.camera, spot, item) for item in people)
+        ):
             return spot
     return None
 
@@ -247,27 +133,7 @@ def _anywhere(rng: np.random.Generator, frame: Frame, cut: bool) -> Point:
 def _on_ground(frame: Frame, spot: Point) -> bool:
     size = frame.camera.size
     pixels = frame.camera.px_per_m(spot[1]) * 512 / size
-    return (
-        48 <= pixels <= 265 and -0.06 * size <= spot[0] <= 1.06 * size and _in(frame.ground, spot)
-    )
-
-
-def _in(polygon: tuple[Point, ...], point: Point) -> bool:
-    inside = False
-    x, y = point
-    for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-        if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
-            inside = not inside
-    return inside
-
-
-def _apart(frame: Frame, spot: Point, other: Placed) -> bool:
-    camera = frame.camera
-    centre = camera.size / 2
-    across = (spot[0] - centre) / camera.px_per_m(spot[1]) - (other.x - centre) / camera.px_per_m(
-        other.y
-    )
-    return math.hypot(across, camera.depth(spot[1]) - camera.depth(other.y)) >= APART_M
+    return 48 <= pixels <= 265 and -0.06 * size <= spot[0] <= 1.06 * size and frame.on_ground(spot)
 
 
 def _person(
@@ -281,7 +147,7 @@ def _person(
     asset = pool[int(rng.choice(len(pool), p=weights / weights.sum()))]
     lit = frame.plate.light["cast"] > 0
     mirrored = asset.light[0] * frame.light[0] < 0 if lit else bool(rng.random() < 0.5)
-    return _placed(frame, asset, mirrored, spot)
+    return put(frame, asset, mirrored, spot)
 
 
 def _poses(person: Cutout, wish: str) -> bool:
@@ -290,121 +156,6 @@ def _poses(person: Cutout, wish: str) -> bool:
     if wish == "held":
         return person.pose in HOLDS
     return person.pose not in SIT
-
-
-def _placed(frame: Frame, asset: Cutout, mirrored: bool, spot: Point, size: float = 1.0) -> Placed:
-    if mirrored:
-        asset = flip(asset, cutout_picture(asset).width)
-    scale = frame.camera.px_per_m(spot[1]) / asset.px_per_m * size
-    x, y = float(spot[0]), float(spot[1])
-    return Placed(asset, mirrored, x, y, float(scale), order=y)
-
-
-def _no_prop(*_: Any) -> Placed | None:
-    return None
-
-
-def _seat(
-    rng: np.random.Generator, frame: Frame, pack: Pack, placed: list[Placed]
-) -> Placed | None:
-    person = placed[0]
-    hips = [person.at(point[:2]) for point in person.asset.keypoints[11:13]]
-    hip = ((hips[0][0] + hips[1][0]) / 2, (hips[0][1] + hips[1][1]) / 2)
-    height = (person.y - hip[1]) / (person.asset.px_per_m * person.scale) - SEAT_DROP_M
-    kinds = ("chair", "bench", "box") if abs(person.asset.yaw) < 80 else ("box",)
-    pool = [prop for prop in pack.props if prop.kind in kinds and prop.seat]
-    asset = pool[int(rng.integers(len(pool)))]
-    mirrored = asset.yaw * person.asset.yaw < 0
-    seat = _placed(frame, asset, mirrored, (person.x, person.y))
-    assert seat.asset.seat is not None
-    seat_height = (seat.asset.ground[1] - seat.asset.seat[1]) / seat.asset.px_per_m
-    size = height / seat_height
-    if not 0.7 <= size <= 1.35:
-        return None
-    seat = replace(
-        seat,
-        scale=seat.scale * size,
-        order=person.order - 0.01,
-        relation="seat",
-        partner=person.asset,
-    )
-    target = (hip[0], hip[1] + SEAT_DROP_M * person.asset.px_per_m * person.scale)
-    here = seat.at(seat.asset.seat) if seat.asset.seat else target
-    return replace(seat, x=seat.x + target[0] - here[0], y=seat.y + target[1] - here[1])
-
-
-def _held(
-    rng: np.random.Generator, frame: Frame, pack: Pack, placed: list[Placed]
-) -> Placed | None:
-    person = placed[0]
-    holds = HOLDS[person.asset.pose]
-    kind, elbow, wrist = holds[int(rng.integers(len(holds)))]
-    if person.mirrored:
-        elbow, wrist = (7, 9) if elbow == 8 else (8, 10)
-    pool = [prop for prop in pack.props if prop.kind == kind and prop.grip]
-    prop = _placed(
-        frame, pool[int(rng.integers(len(pool)))], bool(rng.random() < 0.5), (person.x, person.y)
-    )
-    front = kind == "box" and abs(person.asset.yaw) < 60
-    points = person.asset.keypoints
-    if kind == "box":
-        hands = [person.at(points[9][:2]), person.at(points[10][:2])]
-        hand = ((hands[0][0] + hands[1][0]) / 2, (hands[0][1] + hands[1][1]) / 2)
-        prop = replace(prop, scale=prop.scale * 0.72)
-    else:
-        here, before = person.at(points[wrist][:2]), person.at(points[elbow][:2])
-        reach = 0.3  # the palm is about a third of a forearm beyond the wrist
-        hand = (here[0] + (here[0] - before[0]) * reach, here[1] + (here[1] - before[1]) * reach)
-    assert prop.asset.grip is not None
-    grip = prop.at(prop.asset.grip)
-    order = person.order + (0.01 if front else -0.01)
-    moved = replace(prop, x=prop.x + hand[0] - grip[0], y=prop.y + hand[1] - grip[1], order=order)
-    return replace(moved, relation="held", partner=person.asset, attached=True)
-
-
-def _standing_prop(
-    rng: np.random.Generator, frame: Frame, pack: Pack, placed: list[Placed],
-    kinds: tuple[str, ...], relation: Relation,
-) -> Placed | None:  # fmt: skip
-    partner = int(rng.integers(len(placed)))
-    person = placed[partner]
-    pool = [prop for prop in pack.props if prop.kind in kinds]
-    asset = pool[int(rng.integers(len(pool)))]
-    aside = (
-        rng.uniform(-0.3, 0.3)
-        if relation == "in-front"
-        else rng.uniform(0.45, 0.8) * rng.choice([-1.0, 1.0])
-    )
-    nearer = rng.uniform(0.4, 0.8) if relation == "in-front" else rng.uniform(-0.2, 0.2)
-    depth = frame.camera.depth(person.y) - nearer
-    if depth < 1.0:
-        return None
-    y = frame.camera.row(depth)
-    x = person.x + aside * frame.camera.px_per_m(y)
-    if not _in(frame.ground, (x, y)) or y > 1.15 * frame.camera.size:
-        return None
-    prop = _placed(frame, asset, bool(rng.random() < 0.5), (x, y))
-    others = [item for number, item in enumerate(placed) if number != partner]
-    if not all(_apart(frame, (x, y), item) for item in others):
-        return None
-    return replace(prop, relation=relation, partner=person.asset)
-
-
-def _in_front(
-    rng: np.random.Generator, frame: Frame, pack: Pack, placed: list[Placed]
-) -> Placed | None:
-    return _standing_prop(rng, frame, pack, placed, IN_FRONT[frame.plate.place], "in-front")
-
-
-def _beside_prop(
-    rng: np.random.Generator, frame: Frame, pack: Pack, placed: list[Placed]
-) -> Placed | None:
-    return _standing_prop(rng, frame, pack, placed, BESIDE[frame.plate.place], "beside")
-
-
-_PROPS: dict[str, Callable[..., Placed | None]] = {
-    "none": _no_prop, "seat": _seat, "held": _held, "in-front": _in_front, "beside": _beside_prop,
-}  # fmt: skip
 
 
 def _fits(placed: list[Placed], size: int, wishes: Wishes) -> bool:
