@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -51,6 +52,8 @@ def _known() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(plugins.ERASERS, "noise", "probed_eraser:noise")
         patch.setitem(plugins.ERASERS, "boaster", "probed_eraser:Boaster")
+        # Tiny tensors: a run's threads would only wait for each other.
+        patch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
         yield
     torch.set_num_threads(before)
 
@@ -376,7 +379,9 @@ def test_a_board_of_runs_with_and_without_a_probe_builds(
 
 
 KILLABLE = """
+import os
 from mild_bench import plugins
+os.sched_getaffinity = lambda process: {0}
 plugins.ERASERS["noise"] = "probed_eraser:noise"
 from mild_bench.cli import main
 main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROBES = ("cag",)
 NO_ATTENTION = "this eraser has no attention to read"
+BOAST = "its card promises attention, but the eraser has no pipeline and on_task"
 NOBODY = "no person is visible in this task"
 UNSEEN = "the eraser did not show this task to the probe"
 
@@ -40,35 +41,35 @@ def check_probe(name: str | None) -> None:
 
 
 class Watch:
-    """Probes every task that an eraser shows, from ``attach`` on, and hands out what it found.
+    """Probes every task that an eraser shows while attached, and hands out what it found.
 
-    Args:
-        eraser: any; one without attention is left alone.
+    Attributes:
         name: one of ``PROBES``.
+        eraser: the one to watch; None where there is no attention to read.
     """
 
     def __init__(self, eraser: Eraser, name: str) -> None:
-        self.eraser = eraser
+        """Take any eraser; one without attention is left alone."""
         self.name = name
+        self.eraser: ProbedEraser | None = None
+        self._nothing = NO_ATTENTION
         self._found: dict[str, tuple[AttentionProbe, SeenTask] | str] = {}
-
-    @property
-    def probes(self) -> bool:
-        """Whether there is attention to read."""
-        return self.eraser.card.supports_attention_probe and isinstance(self.eraser, ProbedEraser)
+        if eraser.card.supports_attention_probe:
+            self.eraser = eraser if isinstance(eraser, ProbedEraser) else None
+            self._nothing = UNSEEN if self.eraser else BOAST
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Watch while the block runs."""
-        eraser = self.eraser
-        if not (eraser.card.supports_attention_probe and isinstance(eraser, ProbedEraser)):
+        if self.eraser is None:
             yield
             return
-        before, eraser.on_task = eraser.on_task, self._look
+        pipeline, before = self.eraser.pipeline, self.eraser.on_task
+        self.eraser.on_task = lambda seen: self._look(pipeline, seen)
         try:
             yield
         finally:
-            eraser.on_task = before
+            self.eraser.on_task = before
 
     def give_up(self, task_id: str, reason: str) -> None:
         """Note why a task has no trace."""
@@ -76,7 +77,7 @@ class Watch:
 
     def take(self, task_id: str) -> Probed:
         """Return what was found for a task, once."""
-        found = self._found.pop(task_id, self._nothing())
+        found = self._found.pop(task_id, self._nothing)
         if isinstance(found, str):
             return Probed(self.name, reason=found)
         probe, seen = found
@@ -85,29 +86,18 @@ class Watch:
         except Exception as error:  # a picture is never lost over what was to be read beside it
             return Probed(self.name, reason=f"no trace could be made: {explain(error)}")
 
-    def _look(self, seen: SeenTask) -> AbstractContextManager[object]:
-        return self._looking(self.eraser, seen)
-
     @contextmanager
-    def _looking(self, eraser: object, seen: SeenTask) -> Iterator[None]:
+    def _look(self, pipeline: Any, seen: SeenTask) -> Iterator[None]:
         from mild_bench.metrics.cag.probe import probe_pipeline
 
-        assert isinstance(eraser, ProbedEraser)
         task_id = seen.task.task_id
         if not seen.people:
             self._found[task_id] = NOBODY
             yield
             return
-        with probe_pipeline(eraser.pipeline, regions_of(seen)) as probe:
+        with probe_pipeline(pipeline, regions_of(seen)) as probe:
             yield
         self._found[task_id] = probe, seen
-
-    def _nothing(self) -> str:
-        if not self.eraser.card.supports_attention_probe:
-            return NO_ATTENTION
-        if not isinstance(self.eraser, ProbedEraser):
-            return "its card promises attention, but the eraser has no pipeline and on_task"
-        return UNSEEN
 
 
 def regions_of(seen: SeenTask) -> Regions:
@@ -136,7 +126,7 @@ def read_attention(header: Mapping[str, Any], note: Mapping[str, Any], data: byt
     if not header["eraser"].get("supports_attention_probe"):
         return NO_ATTENTION
     noted = note.get("probe")
-    if not noted:
+    if not isinstance(noted, dict):
         return "erased without --probe cag"
     if noted.get("sha256") is None:
         return str(noted.get("reason"))

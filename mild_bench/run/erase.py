@@ -168,7 +168,7 @@ def _erase_batch(
             return [
                 outcome for task in tasks for outcome in _erase_batch(eraser, [task], seed, watch)
             ]
-        if watch and watch.probes:
+        if watch and watch.eraser:
             watch.give_up(tasks[0].task_id, explain(error))
             return _erase_batch(eraser, tasks, seed, None)
         return [_Outcome(tasks[0].task_id, explain(error), cost)]

@@ -98,7 +98,8 @@ class RunFolder:
             raise BadInput(f"{note}: expected the note of a task, got {values!r}; remove it")
         if values.get("status") != "ok" or values.get("sha256") != sha256_file(picture):
             return False
-        return self._has_trace(task_id, values.get("probe") or {})
+        noted = values.get("probe", {})
+        return isinstance(noted, dict) and self._has_trace(task_id, noted)
 
     def keep(
         self, erasure: Erasure, cost: Cost, *, seed: int, probed: Probed | None = None
