@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mild_bench.leaderboards import numbers, plots
+from mild_bench.leaderboards.attention import attention_view
 from mild_bench.leaderboards.controls import ControlCheck, all_warnings
 from mild_bench.leaderboards.page_data import PageParts, View, page_data
 from mild_bench.leaderboards.ranking import REGION_ORDER, Board, Column, Row
@@ -48,6 +49,7 @@ def page_view(parts: PageParts) -> View:
         "groups": _groups(parts),
         "slice_sets": [_slice_set(parts, column) for column in board.headline],
         "costs": [_cost(board, one, f"cost-{n}") for n, one in enumerate(parts.costs)],
+        "attention": attention_view(board, parts.correlations, parts.traces),
         "worst": _worst(board),
         "pictures": bool(parts.pictures),
         "why_no_pictures": parts.why_no_pictures,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mild_bench.leaderboards import numbers
+from mild_bench.leaderboards.attention import ShownTrace
 from mild_bench.leaderboards.controls import ControlCheck
+from mild_bench.leaderboards.correlation import Correlation
 from mild_bench.leaderboards.pictures import Crop, TaskPictures
 from mild_bench.leaderboards.ranking import Board
 from mild_bench.leaderboards.record import TaskRow
@@ -25,6 +27,8 @@ class PageParts:
         costs: seconds and memory by number of people.
         pictures: by task id; empty for a page without the slider.
         why_no_pictures: what to say then.
+        correlations: of attention with other scores.
+        traces: by label, pictures of what an eraser's model looked at.
     """
 
     board: Board
@@ -33,6 +37,8 @@ class PageParts:
     costs: tuple[Slice, ...]
     pictures: Mapping[str, TaskPictures]
     why_no_pictures: str = ""
+    correlations: tuple[Correlation, ...] = ()
+    traces: Mapping[str, tuple[ShownTrace, ...]] = field(default_factory=dict)
 
 
 def page_data(parts: PageParts) -> View:

@@ -83,11 +83,11 @@ def shrink(picture: Rgb, size: int) -> Rgb:
     return np.asarray(Image.fromarray(picture).resize(target, Image.Resampling.LANCZOS))
 
 
-def webp_uri(picture: Rgb) -> str:
-    """Encode as a WebP data address."""
+def webp_uri(picture: Rgb, *, quality: int = QUALITY) -> str:
+    """Encode as a WebP data address; ``quality`` in [0, 100]."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(
-        buffer, format="WEBP", quality=QUALITY, method=4
+        buffer, format="WEBP", quality=quality, method=4
     )
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 

@@ -176,11 +176,12 @@ def _grid(axis: Axis | None, height: float) -> str:
     bottom = height - BOTTOM
     lines = [
         f'<path class="grid" d="M{axis.at(tick)} {TOP}V{bottom}"/>'
-        f'<text class="tick" x="{axis.at(tick)}" y="{height - 6}">{_tick(tick)}</text>'
+        f'<text class="tick" x="{axis.at(tick)}" y="{height - 6}">{tick_text(tick)}</text>'
         for tick in axis.ticks()
     ]
     return "".join(lines)
 
 
-def _tick(value: float) -> str:
+def tick_text(value: float) -> str:
+    """Write a number at an axis."""
     return f"{value:.6g}".replace("-", "\u2212")

@@ -95,6 +95,9 @@ class Standing:
         )
         if nobody:
             return Cell(None, None, None, 0, 0, first)
+        whys = {tasks[name].why_missing(key) if name in tasks else "" for name in gaps}
+        if len(gaps) == len(names) and len(whys) == 1 and "" not in whys:
+            return Cell(None, None, None, 0, len(gaps), first)
         reason = f"misses {len(gaps)} of {len(names)} tasks, first {gaps[0]}: {first}"
         return Cell(None, None, None, len(names) - len(gaps), len(gaps), reason)
 

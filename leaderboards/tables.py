@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mild_bench.leaderboards.controls import ControlCheck, all_warnings
+from mild_bench.leaderboards.correlation import ATTENTION, Correlation
+from mild_bench.leaderboards.correlation_table import (
+    correlations_as_json,
+    correlations_as_markdown,
+)
 from mild_bench.leaderboards.numbers import arrow, decimals, interval, number, p_value
 from mild_bench.leaderboards.ranking import Board, Column, Row
 from mild_bench.leaderboards.slices import Slice
 from mild_bench.leaderboards.standing import Cell
 
 
-def board_as_json(board: Board, check: ControlCheck, slices: tuple[Slice, ...]) -> dict[str, Any]:
+def board_as_json(
+    board: Board,
+    check: ControlCheck,
+    slices: tuple[Slice, ...],
+    correlations: Sequence[Correlation] = (),
+) -> dict[str, Any]:
     """Return everything on the board as plain JSON values, without the per-task scores."""
     return {
         "schema": 1,
@@ -31,6 +42,7 @@ def board_as_json(board: Board, check: ControlCheck, slices: tuple[Slice, ...]) 
             "unchecked": list(check.unchecked),
         },
         "slices": [_slice_json(board, one) for one in slices],
+        "correlations": correlations_as_json(correlations),
         "absent": board.absent,
         "warnings": all_warnings(board, check),
     }
@@ -63,7 +75,9 @@ def board_as_csv(board: Board) -> str:
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
-def board_as_markdown(board: Board, check: ControlCheck) -> str:
+def board_as_markdown(
+    board: Board, check: ControlCheck, correlations: Sequence[Correlation] = ()
+) -> str:
     """Return a board that reads well where Markdown is rendered, such as on GitHub."""
     tasks = board.standing.task_ids
     scenes = len(set(board.standing.scenes(tasks)))
@@ -76,6 +90,7 @@ def board_as_markdown(board: Board, check: ControlCheck) -> str:
         _table(board, check),
         *_list("Neighbours", _neighbours(board)),
         *_list("Controls", _controls(board, check)),
+        *_list("Attention", list(map(_text, correlations_as_markdown(board, correlations)))),
         *_list("Notes", _notes(board)),
         *_list("Not scored", _absent(board)),
         f"Release {_text(board.release.hash)}.",
@@ -142,7 +157,8 @@ def _notes(board: Board) -> list[str]:
         reasons = dict.fromkeys(
             cell.reason
             for column in board.headline
-            if (cell := row.cells[column.key]).reason is not None
+            if ATTENTION not in column.card.needs  # has a section of its own
+            and (cell := row.cells[column.key]).reason is not None
         )
         lines += [f"{_text(row.label)}: {_text(reason or '')}" for reason in reasons]
     return lines

@@ -39,6 +39,32 @@ def register(app: typer.Typer) -> None:
         """Print the ranked table of a board."""
         _print(board)
 
+    @app.command("correlate")
+    def correlate(
+        metrics: Annotated[
+            list[str] | None,
+            typer.Argument(
+                help="Scores to compare with, such as lpips-alex or residue/hole/raw; "
+                "without any, the one that ranks and residue.",
+            ),
+        ] = None,
+        board: Annotated[Path, typer.Option(help="A board folder.")] = Path("board"),
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Print JSON in place of a table.")
+        ] = False,
+    ) -> None:
+        """Rank correlation of CAG and leakage with other scores, over tasks and over erasers."""
+        from rich.console import Console
+
+        from mild_bench.run.correlate import correlate_board
+        from mild_bench.store import canonical_json
+
+        report = correlate_board(board, metrics or [])
+        if as_json:
+            typer.echo(canonical_json(report.as_json()).decode(), nl=False)
+        else:
+            Console().print(report.table())
+
 
 def _print(folder: Path) -> None:
     from rich.console import Console

@@ -14,7 +14,9 @@ from PIL import Image
 
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb, composite, read_rgb
+from mild_bench.leaderboards.attention import ShownTrace, telling_tasks
 from mild_bench.leaderboards.controls import check_controls
+from mild_bench.leaderboards.correlation import correlate, score_columns
 from mild_bench.leaderboards.page import render_page
 from mild_bench.leaderboards.page_data import PageParts
 from mild_bench.leaderboards.pictures import TaskPictures, task_pictures
@@ -26,6 +28,7 @@ from mild_bench.leaderboards.terminal import terminal_board
 from mild_bench.progress import progress
 from mild_bench.protocol import find_protocol
 from mild_bench.release import Release
+from mild_bench.run.trace_pictures import trace_digests, trace_uri
 from mild_bench.store import (
     canonical_json,
     inside,
@@ -94,7 +97,7 @@ def build_board(
     board = rank_records([entry.record for entry in entries])
     source, why = _find_release(entries, release)
     pictures = {} if source is None else _pictures(source, board, entries, picture_size)
-    return _write(board, entries, pictures, why, out)
+    return _write(board, entries, pictures, _traces(board, entries), why, out)
 
 
 def show_board(folder: Path, *, width: int) -> Any:
@@ -226,19 +229,41 @@ def _result(folder: Path, task: Task) -> Rgb | None:
     return np.asarray(resized)
 
 
+def _traces(board: Board, entries: Sequence[_Entry]) -> dict[str, tuple[ShownTrace, ...]]:
+    """Pictures of the most telling tasks of each run that has some."""
+    names = labels([entry.record for entry in entries])
+    folders = {name: e.folder for name, e in zip(names, entries, strict=True) if e.folder}
+    found = {}
+    for row in board.rows:
+        folder = folders.get(row.label)
+        digests = {} if folder is None else trace_digests(folder, board.standing.task_ids)
+        if folder is not None and digests:
+            found[row.label] = tuple(
+                ShownTrace(task_id, which, leakage, trace_uri(folder, task_id, digests[task_id]))
+                for which, task_id, leakage in telling_tasks(board, row, list(digests))
+            )
+    return found
+
+
 def _write(
-    board: Board, entries: Sequence[_Entry], pictures: dict[str, TaskPictures], why: str, out: Path
+    board: Board,
+    entries: Sequence[_Entry],
+    pictures: dict[str, TaskPictures],
+    traces: dict[str, tuple[ShownTrace, ...]],
+    why: str,
+    out: Path,
 ) -> BoardSummary:
     check = check_controls(board)
     slices = slice_board(board, [column.key for column in board.headline])
-    parts = PageParts(board, check, slices, cost_by_people(board), pictures, why)
+    found = correlate(board, score_columns(board, []))
+    parts = PageParts(board, check, slices, cost_by_people(board), pictures, why, found, traces)
     page = render_page(parts)
-    values = board_as_json(board, check, slices)
+    values = board_as_json(board, check, slices, found)
     for folder in (out, out / RECORDS):
         folder.mkdir(parents=True, exist_ok=True)
         sweep_parts(folder)
     _write_records(entries, out / RECORDS)
-    write_bytes(out / "board.md", board_as_markdown(board, check).encode())
+    write_bytes(out / "board.md", board_as_markdown(board, check, found).encode())
     write_bytes(out / "board.csv", board_as_csv(board).encode())
     write_json(out / TABLES, values)
     write_bytes(out / PAGE, page.encode())
