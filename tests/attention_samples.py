@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 from board_samples import PRIMARY, Json, sample_record
 
+from mild_bench.images import encode_png
 from mild_bench.score import MetricCard
-from mild_bench.store import canonical_json
+from mild_bench.store import canonical_json, read_json, sha256, write_bytes, write_json
 
 CAG = MetricCard(
     "cag", "CAG", "1", "higher", -math.inf, math.inf, "nats", ("hole",), ("attention",), "", "gap"
@@ -69,6 +71,20 @@ def five_erasers(*, scenes: int = 12, strength: float = 2.0, bootstrap: int = 30
         without_attention(drawn("telea", 0.3)),
         *(attentive(drawn(name, q), strength=strength) for name, q in seen.items()),
     ]
+
+
+def add_traces(run: Path, *, seed: int) -> dict[str, float]:
+    """Give a run attention scores and a picture of a trace for each task; return its leakage."""
+    record = attentive(read_json(run / "record-mild.json"), seed=seed)
+    write_json(run / "record-mild.json", record)
+    for number, task in enumerate(record["tasks"]):
+        picture = np.full((60, 150, 3), 20 * number + 5, dtype=np.uint8)
+        data = encode_png(picture)
+        write_bytes(run / "traces" / f"{task['task_id']}.png", data)
+        note = run / "tasks" / f"{task['task_id']}.json"
+        probe = {"name": "cag", "sha256": None, "picture": sha256(data), "reason": None}
+        write_json(note, {**read_json(note), "probe": probe})
+    return {t["task_id"]: t["scores"]["leakage/hole/composited"] for t in record["tasks"]}
 
 
 def _with_cards(values: Json) -> Json:

@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attention_samples import NO_ATTENTION, attentive, five_erasers, without_attention
+from attention_samples import NO_ATTENTION, add_traces, five_erasers, without_attention
 from board_samples import parsed, sample_runs
 from PIL import Image
 from typer.testing import CliRunner
 
 from mild_bench.cli import app
 from mild_bench.errors import BadInput
-from mild_bench.images import encode_png
 from mild_bench.leaderboards.attention import attention_view, telling_tasks
 from mild_bench.leaderboards.correlation import correlate, score_columns
 from mild_bench.leaderboards.ranking import rank_records
 from mild_bench.leaderboards.scatter import Cloud, colour_class, scatter
 from mild_bench.run.board import build_board
-from mild_bench.store import read_json, sha256, write_bytes, write_json
+from mild_bench.store import read_json, write_json
 
 HOSTILE = "</script><b>sd"
 Json = dict[str, Any]
@@ -37,20 +36,6 @@ def records(tmp_path: Path) -> list[Path]:
         paths.append(tmp_path / f"{number}.json")
         write_json(paths[-1], values)
     return paths
-
-
-def add_traces(run: Path, *, seed: int) -> dict[str, float]:
-    """Give a run attention scores and a picture of a trace for each task; return its leakage."""
-    record = attentive(read_json(run / "record-mild.json"), seed=seed)
-    write_json(run / "record-mild.json", record)
-    for number, task in enumerate(record["tasks"]):
-        picture = np.full((60, 150, 3), 20 * number + 5, dtype=np.uint8)
-        data = encode_png(picture)
-        write_bytes(run / "traces" / f"{task['task_id']}.png", data)
-        note = run / "tasks" / f"{task['task_id']}.json"
-        probe = {"name": "cag", "sha256": None, "picture": sha256(data), "reason": None}
-        write_json(note, {**read_json(note), "probe": probe})
-    return {t["task_id"]: t["scores"]["leakage/hole/composited"] for t in record["tasks"]}
 
 
 def test_page_has_scores_correlations_dots_and_three_traces(tmp_path: Path) -> None:

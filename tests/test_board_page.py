@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attention_samples import add_traces
 from board_samples import PRIMARY, sample_record, sample_runs, without_task
 from PIL import Image
 from typer.testing import CliRunner
@@ -40,7 +41,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def board(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A board of five runs; one of them failed on a task."""
+    """A board of five runs; one failed on a task, the attention of another one was read."""
+    add_traces(runs[2], seed=0)
     poor = runs[3]
     record = read_json(poor / "record-mild.json")
     broken = without_task(record, FAILED_TASK, how="failed")
