@@ -103,7 +103,7 @@ def terminal_correlations(board: Board, found: Sequence[Correlation]) -> Rendera
         members = list(group)
         head = f"{pair_title(board, members[0])} (expected sign {expected_text(members[0])})"
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        table.add_column("Over", overflow="fold", min_width=20)
+        table.add_column("Over", overflow="fold", min_width=16)
         for title, width in (("\u03c1", 5), ("95% interval", 14), ("p", 7), ("Tasks", 5)):
             table.add_column(title, justify="right", width=width)
         table.add_column("Verdict", overflow="fold", min_width=11)

@@ -168,3 +168,12 @@ def test_wrong_use_is_one_clear_line(records: list[Path], tmp_path: Path) -> Non
     build_board([tmp_path / "plain.json"], tmp_path / "plain")
     result = CliRunner().invoke(app, ["board", "correlate", "--board", str(tmp_path / "plain")])
     assert NO_ATTENTION in str(result.exception) and "--probe cag" in str(result.exception)
+
+
+def test_table_loses_no_words_in_eighty_columns(records: list[Path], tmp_path: Path) -> None:
+    build_board(records[:5], tmp_path / "board")  # two erasers with attention
+    arguments = ["board", "correlate", "error", "--board", str(tmp_path / "board")]
+    output = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"}).output
+    last = output[output.index("over the means of") : output.index("Leakage and Error")]
+    said = " ".join(" ".join(line[60:].split()) for line in last.splitlines())
+    assert "2 erasers with CAG, at least 3 needed" in " ".join(said.split())
