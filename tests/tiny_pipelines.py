@@ -1,8 +1,14 @@
-"""Small real diffusers pipelines, made from a seed and saved to disk: real code, small weights."""
+"""Small real diffusers pipelines, made from a seed and saved to disk: real code, small weights.
+
+    python tests/tiny_pipelines.py FOLDER FAMILY
+
+saves one to try ``diffusers:FOLDER`` with; its weights are random, so are its pictures.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -351,3 +357,9 @@ def _t5_tokenizer(folder: Path) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     return T5TokenizerFast.from_pretrained(folder, extra_ids=0, model_max_length=TOKENS)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[2] not in MAKERS:
+        raise SystemExit(f"expected FOLDER and one of {', '.join(MAKERS)}, got {sys.argv[1:]}")
+    print(make_pipeline(Path(sys.argv[1]), sys.argv[2]))
