@@ -91,19 +91,37 @@ def compose_scene(recipe: Recipe, number: int, pack: Pack) -> tuple[Scene, dict[
     Raises:
         BadInput: nothing fits what the recipe asks for.
     """
+    for scene, wishes in _attempts(recipe, number, pack):
+        annotations = annotate(scene)
+        if annotations["occlusion_bin"] == wishes.occlusion_bin:
+            return scene, annotations
+    raise _no_layout(recipe, number)
+
+
+def sketch_scene(recipe: Recipe, number: int, pack: Pack) -> Scene:
+    """Compose one scene without annotations: its occlusion bin is that of the coarse layout.
+
+    Raises:
+        BadInput: nothing fits what the recipe asks for.
+    """
+    for scene, _ in _attempts(recipe, number, pack):
+        return scene
+    raise _no_layout(recipe, number)
+
+
+def _attempts(recipe: Recipe, number: int, pack: Pack) -> Iterator[tuple[Scene, Wishes]]:
     wishes = _wishes(recipe, number)
     for attempt in range(LAYOUTS):
         rng = np.random.default_rng([recipe.seed, number, attempt])
         frame = _frame(rng, recipe, number, attempt, pack)
         placed = lay_out(rng, frame, pack, wishes)
-        if placed is None:
-            continue
-        scene = _render(rng, recipe, number, frame, placed, pack)
-        annotations = annotate(scene)
-        if annotations["occlusion_bin"] == wishes.occlusion_bin:
-            return scene, annotations
-    raise BadInput(
-        f"recipe {recipe.name}: no layout found for scene {number} ({wishes}); "
+        if placed is not None:
+            yield _render(rng, recipe, number, frame, placed, pack), wishes
+
+
+def _no_layout(recipe: Recipe, number: int) -> BadInput:
+    return BadInput(
+        f"recipe {recipe.name}: no layout found for scene {number} ({_wishes(recipe, number)}); "
         "ask for fewer people, smaller scenes or another occlusion bin"
     )
 

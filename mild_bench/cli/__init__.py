@@ -19,6 +19,7 @@ from mild_bench.cli import (
     review,
     score,
     theory,
+    train,
     video,
 )
 from mild_bench.errors import MildBenchError
@@ -36,7 +37,7 @@ curate = typer.Typer(help="Build, look at and freeze data sets.", no_args_is_hel
 boards = typer.Typer(help="Turn scored runs into leaderboards.", no_args_is_help=True)
 for part in (compose, video, audit, review, release):
     part.register(curate)
-for part in (erase, score, demo, doctor, theory):
+for part in (erase, score, demo, doctor, theory, train):
     part.register(app)
 board.register(boards)
 app.add_typer(curate, name="curate")

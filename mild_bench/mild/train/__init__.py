@@ -1,0 +1,1 @@
+"""Training the layered model: pictures to learn from, objectives, and modules that give losses."""
