@@ -329,13 +329,13 @@ def test_the_docs_train_from_nothing_for_200_steps(first_try: Path) -> None:
     assert sum(stage["steps"] for stage in CONFIG["stages"]) == 200
     for stage, learnt in zip(STAGES, ("absolute", "loss", "alpha"), strict=True):
         lines = [line[learnt] for line in read_log(first_try / stage) if learnt in line]
-        assert len(lines) >= 6 and np.mean(lines[-2:]) < 0.9 * np.mean(lines[:2]), stage
+        assert len(lines) >= 4 and np.mean(lines[-2:]) < 0.9 * np.mean(lines[:2]), stage
         assert (first_try / stage / "curves.png").stat().st_size > 5000
         assert list((first_try / stage / "tensorboard").glob("events*"))
     readings = [line for line in read_log(first_try / "layers") if "cag" in line]
-    assert [line["step"] for line in readings] == [0, 20, 40, 60]
+    assert [line["step"] for line in readings] == [0, 20, 40]
     assert all(0 < line["leakage"] < 1 for line in readings)
-    assert len({line["cag"] for line in readings}) == 4
+    assert len({line["cag"] for line in readings}) == 3
 
 
 def test_what_was_trained_paints(first_try: Path) -> None:
@@ -368,7 +368,7 @@ def test_layers_leave_the_base_alone(first_try: Path) -> None:
 
 
 def test_a_killed_training_resumes_to_the_same_losses(tmp_path: Path, pool: Path) -> None:
-    path = config(tmp_path, stages=short(8, checkpoint_every=2, accumulate=2, probe_every=4))
+    path = config(tmp_path, stages=short(6, checkpoint_every=2, accumulate=2, probe_every=3))
     train(path, tmp_path / "whole", pool=pool, cpu=True)
     command = [sys.executable, "-c", "from mild_bench.cli import main; main()", "train", path,
                "--out", str(tmp_path / "cut"), "--scenes", str(pool), "--cpu"]  # fmt: skip
@@ -384,7 +384,7 @@ def test_a_killed_training_resumes_to_the_same_losses(tmp_path: Path, pool: Path
     assert train(path, tmp_path / "cut", pool=pool, cpu=True).pipeline
     for stage in STAGES:
         whole, pieces = losses(tmp_path / "whole", stage), losses(tmp_path / "cut", stage)
-        assert whole == pieces and len(whole) == 8
+        assert whole == pieces and len(whole) == 6
     readings = [
         [line for line in read_log(tmp_path / run / "layers") if "cag" in line]
         for run in ("whole", "cut")

@@ -1,0 +1,86 @@
+"""Patch synthesis: what is known stays, texture comes back, the coarse picture leads."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from mild_bench.images import Mask, Rgb
+from mild_bench.mild.patch_synthesis import synthesise
+
+
+def texture(side: int = 128, period: int = 8) -> Rgb:
+    """Diagonal stripes, warm on the left and cold on the right."""
+    rows, columns = np.mgrid[:side, :side]
+    stripes = 60 * np.sign(np.sin(2 * np.pi * (rows + columns) / period))
+    tint = np.where(columns[..., None] < side // 2, [40, 0, -40], [-40, 0, 40])
+    return (128 + stripes[..., None] + tint).clip(0, 255).astype(np.uint8)
+
+
+def centre(side: int = 128, half: int = 18) -> Mask:
+    hole = np.zeros((side, side), bool)
+    hole[side // 2 - half : side // 2 + half, side // 2 - half : side // 2 + half] = True
+    return hole
+
+
+def error(one: Rgb, other: Rgb, hole: Mask) -> float:
+    return float(np.abs(one.astype(float) - other)[hole].mean())
+
+
+def test_outside_of_the_hole_nothing_changes_and_seeds_decide() -> None:
+    truth, hole = texture(), centre()
+    coarse = cv2.GaussianBlur(truth, (0, 0), 4)
+    first = synthesise(truth, hole, coarse, seed=1)
+    assert (first[~hole] == truth[~hole]).all()
+    assert (synthesise(truth, hole, coarse, seed=1) == first).all()
+
+
+def test_what_is_in_the_hole_is_not_looked_at() -> None:
+    truth, hole = texture(), centre()
+    other = np.where(hole[..., None], np.uint8(7), truth)
+    coarse = cv2.GaussianBlur(truth, (0, 0), 4)
+    assert (synthesise(truth, hole, coarse) == synthesise(other, hole, coarse)).all()
+
+
+def test_texture_comes_back() -> None:
+    """Stripes that the coarse picture has lost are there again, in its colours."""
+    truth, hole = texture(), centre()
+    coarse = cv2.GaussianBlur(truth, (0, 0), 6)
+    found = synthesise(truth, hole, coarse)
+    contrast = [float(picture[hole].astype(float).std()) for picture in (coarse, found, truth)]
+    assert contrast[0] < 0.8 * contrast[2] < contrast[1] * 1.1
+    warm, cold = hole.copy(), hole.copy()
+    warm[:, 60:], cold[:, :68] = False, False
+    assert found[warm][:, 0].mean() > found[warm][:, 2].mean() + 40
+    assert found[cold][:, 2].mean() > found[cold][:, 0].mean() + 40
+
+
+@pytest.mark.parametrize("colour", [(200, 60, 60), (60, 60, 200)])
+def test_the_coarse_picture_leads(colour: tuple[int, int, int]) -> None:
+    """Of two grounds that both surround the hole, the one that it asks for is taken."""
+    side = 128
+    noise = np.random.default_rng(0).integers(-20, 20, (side, side, 1))
+    picture = np.empty((side, side, 3), int)
+    picture[: side // 2], picture[side // 2 :] = (200, 60, 60), (60, 60, 200)
+    picture = (picture + noise).clip(0, 255).astype(np.uint8)
+    hole = centre(half=20)
+    coarse = np.where(hole[..., None], np.array(colour, np.uint8), picture)
+    found = synthesise(picture, hole, coarse)
+    assert np.abs(found[hole].mean(axis=0) - colour).max() < 25
+
+
+def test_without_patches_the_coarse_picture_stays() -> None:
+    truth = texture(96)
+    hole = np.ones((96, 96), bool)
+    hole[0, 0] = False
+    coarse = np.full_like(truth, 90)
+    found = synthesise(truth, hole, coarse)
+    assert (found[hole] == 90).all() and (found[0, 0] == truth[0, 0]).all()
+
+
+def test_a_good_coarse_picture_is_better_than_none() -> None:
+    truth, hole = texture(128, 16), centre(half=22)
+    good = synthesise(truth, hole, cv2.GaussianBlur(truth, (0, 0), 3))
+    none = synthesise(truth, hole, np.full_like(truth, 128))
+    assert error(good, truth, hole) < error(none, truth, hole)
