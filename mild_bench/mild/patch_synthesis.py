@@ -27,7 +27,6 @@ REACHES = (0.5, 0.25, 0.12, 0.06, 0.03)  # random search, shares of the picture'
 JUMPS = (1, 2, 4)
 GUIDE_WEIGHT = 2.0  # of the guide, next to the patches
 SPREAD = 0.25  # of votes: small lets the best patches win
-LAST_RADIUS = 3  # of the last votes: less than a patch keeps its texture sharp
 GUIDE_BLUR = 2.5  # pixels of the finest level, standard deviation
 
 
@@ -44,10 +43,11 @@ def synthesise(picture: Rgb, hole: Mask, coarse: Rgb, *, seed: int = 0) -> Rgb:
         seed: of the random search.
     """
     rng = np.random.default_rng(seed)
-    start = np.where(hole[..., None], coarse, picture).astype(np.float32) / 255
+    pixels = np.where(hole[..., None], coarse, picture)
+    start: Floats = pixels.astype(np.float32) / np.float32(255)
     matches: Places | None = None
     level: Level | None = None
-    last = start
+    painted = start
     for scale, rounds in _levels(hole.shape[0], hole.shape[1]):
         finer = Level.of(start, hole, scale)
         if finer is None:
@@ -58,8 +58,7 @@ def synthesise(picture: Rgb, hole: Mask, coarse: Rgb, *, seed: int = 0) -> Rgb:
         for _ in range(rounds):
             matches, distances = level.search(rng, matches, painted)
             painted = level.vote(matches, distances)
-        last = level.vote(matches, distances, radius=LAST_RADIUS)
-    filled = last if last.shape == start.shape else start
+    filled = painted if painted.shape == start.shape else start
     whole = np.floor(filled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     return np.where(hole[..., None], whole, picture)
 
@@ -145,13 +144,13 @@ class Level:
             matches, distances = self._better(matches, distances, tried, wanted)
         return matches, distances
 
-    def vote(self, matches: Places, distances: Floats, *, radius: int = RADIUS) -> Floats:
+    def vote(self, matches: Places, distances: Floats) -> Floats:
         """Return the picture with every pixel of the hole the mean of the patches over it."""
         spread = SPREAD * float(np.quantile(distances, 0.75)) + 1e-6
         weights = np.exp(-distances / (2 * spread))[:, None].astype(np.float32)
         total = np.zeros_like(self.known)
         weight = np.zeros((*self.hole.shape, 1), np.float32)
-        reach = range(-radius, radius + 1)
+        reach = range(-RADIUS, RADIUS + 1)
         for offset in (np.array([down, right]) for down in reach for right in reach):
             to = tuple((self.targets + offset).T)
             total[to] += weights * self.known[tuple((matches + offset).T)]
@@ -217,4 +216,4 @@ def _patches(picture: Floats, centres: Places) -> Floats:
     side = 2 * RADIUS + 1
     windows = np.lib.stride_tricks.sliding_window_view(picture, (side, side), axis=(0, 1))
     rows, columns = centres.T - RADIUS
-    return windows[rows, columns].reshape(len(centres), -1)
+    return np.asarray(windows[rows, columns].reshape(len(centres), -1), np.float32)
