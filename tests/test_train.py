@@ -397,13 +397,14 @@ def test_presets_train_and_sample_on_checkpoints_of_their_classes(
     tmp_path: Path, pool: Path, preset: str, family: str
 ) -> None:
     """A real step and a real sampling step; only the sizes are those of the tiny checkpoint."""
+    from safetensors.torch import load_file
     from tiny_mild import make_input
 
     from mild_bench.mild.pipeline import MildPipeline
     from mild_bench.run.train_settings import PRESETS
 
     values = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
-    values["data"] = CONFIG["data"]
+    values |= {"data": CONFIG["data"], "weights": "float16"}
     values["model"] |= {
         "frame": 64,
         "crop": 32,
@@ -414,6 +415,8 @@ def test_presets_train_and_sample_on_checkpoints_of_their_classes(
     done = train(path, tmp_path / "out", pool=pool, cpu=True)
     assert done.pipeline is not None
     assert all(np.isfinite(line["loss"]) for line in losses(tmp_path / "out", "layers"))
+    kept = load_file(done.pipeline / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {one.dtype for one in kept.values()} == {torch.float16}
     mild = MildPipeline.from_pretrained(done.pipeline)
     mild.set_progress_bar_config(disable=True)
     moved = [p for n, p in mild.network.trainable().items() if "lora_B" in n and p.abs().max() > 0]

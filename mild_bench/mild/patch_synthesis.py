@@ -26,7 +26,7 @@ ROUNDS = (6, 4, 3)  # searches and votes from the coarsest level to the finest; 
 REACHES = (0.5, 0.25, 0.12, 0.06, 0.03)  # random search, shares of the picture's side
 JUMPS = (1, 2, 4)
 GUIDE_WEIGHT = 2.0  # of the guide, next to the patches
-SPREAD = 0.25  # of votes: small lets the best patches win
+SPREAD = 0.15  # of votes: small lets the best patches win
 GUIDE_BLUR = 2.5  # pixels of the finest level, standard deviation
 
 

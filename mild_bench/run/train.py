@@ -163,7 +163,10 @@ def _train(
     if settings.stages[-1].stage != "layers":
         return summary
     if accelerator.is_main_process:
-        parts.pipeline().save_pretrained(out / PIPELINE)
+        import torch
+
+        dtype = getattr(torch, settings.weights)
+        parts.pipeline().to(dtype=dtype).save_pretrained(out / PIPELINE)
     return TrainSummary(out / PIPELINE, summary.stage, summary.steps, summary.of)
 
 

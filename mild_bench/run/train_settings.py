@@ -114,11 +114,17 @@ class StageSettings(_Part):
 
 
 class TrainSettings(_Part):
-    """A whole training: data, model, and stages in order."""
+    """A whole training: data, model, and stages in order.
+
+    Attributes:
+        precision: of the forward passes.
+        weights: type of the numbers in the finished pipeline's files.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)
     seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Precision = "no"
+    weights: Literal["float32", "float16"] = "float32"
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     stages: tuple[StageSettings, ...] = Field(min_length=1)
@@ -142,8 +148,9 @@ class TrainSettings(_Part):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of everything but the stages' lengths and rhythm, which may change on the way."""
+        """SHA-256 of everything but what may change on the way: lengths, rhythm, ``weights``."""
         values = self.model_dump(mode="json")
+        del values["weights"]
         for stage in values["stages"]:
             for name in ("steps", "checkpoint_every", "probe_every", "log_every"):
                 del stage[name]
