@@ -102,6 +102,23 @@ def test_a_release_tells_what_it_knows_of_people(task: Task, release: Path) -> N
     assert task.keypoints == {}  # these drawings have none
 
 
+def test_refining_fills_the_hole_with_what_the_picture_shows(weights: Path, task: Task) -> None:
+    eraser, plain = load(weights, ",refine=on,dilate=0"), load(weights, ",dilate=0")
+    fine, coarse = eraser.take_apart(task, 3), plain.take_apart(task, 3)
+    again = eraser.take_apart(task, 3)
+    assert np.array_equal(fine.background, again.background)
+    assert np.array_equal(fine.background[~task.mask], task.input[~task.mask])
+    assert np.array_equal(fine.painted[~task.mask], coarse.painted[~task.mask])
+    assert fine.layers.keys() == coarse.layers.keys()
+    known = task.input[~task.mask].reshape(-1, 3).astype(int)
+    low, high = known.min(axis=0), known.max(axis=0)
+    filled = fine.background[task.mask]
+    assert ((filled >= low - 1) & (filled <= high + 1)).all()  # blends of known pixels only
+    assert not (
+        (coarse.background[task.mask] >= low) & (coarse.background[task.mask] <= high)
+    ).all()
+
+
 @pytest.mark.parametrize("settings", ["sma=off", "hmg=none", "hmg=parsing", "composite=off"])
 def test_settings_change_the_picture_and_the_name(weights: Path, task: Task, settings: str) -> None:
     plain, chosen = load(weights), load(weights, f",{settings}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from mild_bench.erasers.mild_settings import ERASER, MildSettings, from_spec
 from mild_bench.erasers.settings import board_name
 from mild_bench.erasure import EraserCard, Erasure, Setting, TaskHook
 from mild_bench.errors import BadInput, MissingPart
-from mild_bench.images import Mask
+from mild_bench.images import Mask, Rgb
 from mild_bench.task import Task, task_seed
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class MildEraser:
                 chunk=chosen.chunk,
                 generator=torch.Generator().manual_seed(seed),
             )
-        return output
+        return _refined(output, task.input, seed) if chosen.refine else output
 
     def prepare(self, task: Task) -> PreparedTask:
         """Return the task as the background branch sees it."""
@@ -193,6 +193,14 @@ def _device(name: str) -> str:
     if name == "cuda" and not cuda.is_available():
         raise MissingPart(f"{ERASER}: there is no cuda device here; write device=cpu")
     return name
+
+
+def _refined(output: MildOutput, picture: Rgb, seed: int) -> MildOutput:
+    from mild_bench.mild.patch_synthesis import synthesise
+
+    sharp = synthesise(picture, output.hole, output.painted, seed=seed)
+    painted = np.where(output.hole[..., None], sharp, output.painted)
+    return replace(output, background=sharp, painted=painted)
 
 
 def _hole(task: Task, pixels: int) -> Mask:

@@ -33,6 +33,7 @@ class MildSettings:
     sma: bool = True
     hmg: Literal["none", "pose", "parsing", "both"] = "both"
     layers: bool = True
+    refine: bool = False
     steps: int | None = None
     priors: str = "annotated"
     pose_model: str | None = None
@@ -48,7 +49,7 @@ class MildSettings:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sma", "layers", "composite"):
+        for name in ("sma", "layers", "refine", "composite"):
             switch(ERASER, name, getattr(self, name))
         choice(ERASER, "hmg", self.hmg, HMG)
         choice(ERASER, "priors", self.priors, PRIORS)
