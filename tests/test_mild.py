@@ -88,6 +88,22 @@ def test_one_batch_is_one_by_one(milds: Mild, family: str, crop_side: int) -> No
         assert torch.allclose(latents, alone[name], atol=1e-4, rtol=0), name
 
 
+@pytest.mark.parametrize("sma", [True, False])
+def test_in_double_precision_one_batch_is_one_by_one_to_the_last_digits(
+    tmp_path: Path, sma: bool
+) -> None:
+    """What is left in float32 is rounding, whatever the guidance's weights make of it."""
+    mild = make_mild(tmp_path / "sd", "sd", crop_side=SIDE)
+    mild.hmg.project.weight.data.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    for part in (mild.unet, mild.vae, mild.hmg, mild.alpha_head, mild.network.sma):
+        part.double()
+    given = make_input(3, height=96, width=96)
+    together, alone = (final_latents(mild, given, sma=sma, chunk=chunk) for chunk in (8, 1))
+    for name, latents in together.items():
+        assert latents.dtype == torch.float64
+        assert torch.allclose(latents, alone[name], atol=1e-8, rtol=0), name
+
+
 def test_each_sample_has_its_own_adapter(milds: Mild) -> None:
     network = milds().network
     given = make_input(2, height=96, width=96)

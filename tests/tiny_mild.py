@@ -18,8 +18,8 @@ SIDE = 64
 def make_mild(folder: Path, family: str = "sd", *, crop_side: int = 32) -> MildPipeline:
     """Return a MILD around a tiny ``sd`` or ``sdxl`` pipeline saved in ``folder``.
 
-    Adapters, SMA, guidance and alpha head are random and far from zero. Same arguments, same
-    weights.
+    Adapters and SMA are random and far from zero, guidance and alpha head as they start. Same
+    arguments, same weights.
     """
     import diffusers
 
@@ -36,8 +36,6 @@ def make_mild(folder: Path, family: str = "sd", *, crop_side: int = 32) -> MildP
         for name, parameter in mild.network.trainable().items():
             if "lora_B" in name or name.startswith("sma."):
                 parameter.data.normal_(std=0.2)
-            if name in ("hmg.project.weight", "hmg.modality.weight"):
-                parameter.data.normal_(std=1)
     mild.set_progress_bar_config(disable=True)
     return mild
 
