@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/mild-bench demo --out $(OUT)/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check $(CODE)
