@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-from mild_bench.erasers.settings import choice, number, switch, text, whole
+from mild_bench.erasers.settings import choice, given, number, switch, text, whole
 from mild_bench.erasure import Setting
 from mild_bench.errors import BadInput
 
@@ -88,15 +88,6 @@ def from_spec(chosen: Mapping[str, Setting]) -> MildSettings:
         BadInput: an unknown name or a value that is not allowed.
     """
     known = [field.name for field in fields(MildSettings)]
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise BadInput(
-            f"{ERASER}: there is no setting {unknown[0]!r}; there are {', '.join(known)}"
-        )
-    values = dict(chosen)
-    if "hmg" in values and values["hmg"] is None:
-        values["hmg"] = "none"
-    for name in ("drop", "jitter", "swap"):
-        if isinstance(values.get(name), int) and not isinstance(values[name], bool):
-            values[name] = float(cast(int, values[name]))
-    return MildSettings(**cast(dict[str, Any], values))
+    return MildSettings(
+        **given(ERASER, chosen, known, numbers=("drop", "jitter", "swap"), words=("hmg",))
+    )

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from mild_bench.erasure import Setting
 from mild_bench.errors import BadInput
 from mild_bench.plugins import parse_value
+
+
+def given(
+    eraser: str,
+    chosen: Mapping[str, Setting],
+    known: Sequence[str],
+    *,
+    numbers: Collection[str],
+    words: Collection[str],
+) -> dict[str, Any]:
+    """Return the settings of a spec, as a dataclass with such fields takes them.
+
+    Args:
+        known: names of the settings there are.
+        numbers: those that are floats, also where a whole number is written.
+        words: those where ``none`` is a word of its own.
+
+    Raises:
+        BadInput: an unknown name.
+    """
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise BadInput(
+            f"{eraser}: there is no setting {unknown[0]!r}; there are {', '.join(known)}"
+        )
+    values: dict[str, Any] = dict(chosen)
+    for name, value in chosen.items():
+        if name in words and value is None:
+            values[name] = "none"
+        if name in numbers and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+    return values
 
 
 def number(eraser: str, name: str, value: object, low: float, high: float) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from typing import Any
 
 from mild_bench.erasers.diffusion.fit import SIZE_POLICIES, SizePolicy
-from mild_bench.erasers.settings import choice, number, switch, text, whole
+from mild_bench.erasers.settings import choice, given, number, switch, text, whole
 from mild_bench.erasure import Setting
 from mild_bench.errors import BadInput
 
@@ -83,18 +83,11 @@ def from_spec(chosen: Mapping[str, Setting]) -> DiffusionSettings:
         BadInput: an unknown name or a value that is not allowed.
     """
     known = [field.name for field in fields(DiffusionSettings)]
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise BadInput(
-            f"{ERASER}: there is no setting {unknown[0]!r}; there are {', '.join(known)}"
+    return DiffusionSettings(
+        **given(
+            ERASER, chosen, known, numbers=("strength", "margin", "guidance"), words=("offload",)
         )
-    values = dict(chosen)
-    if "offload" in values and values["offload"] is None:
-        values["offload"] = "none"
-    for name in ("strength", "margin", "guidance"):
-        if isinstance(values.get(name), int) and not isinstance(values[name], bool):
-            values[name] = float(cast(int, values[name]))
-    return DiffusionSettings(**cast(dict[str, Any], values))
+    )
 
 
 def call_arguments(pipeline_class: type, settings: DiffusionSettings) -> dict[str, Any]:
