@@ -88,7 +88,8 @@ def test_in_double_precision_one_batch_is_one_by_one_to_the_last_digits(
 ) -> None:
     """What is left in float32 is rounding, whatever the guidance's weights make of it."""
     mild = make_mild(tmp_path / "sd", "sd", crop_side=SIDE)
-    mild.hmg.project.weight.data.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    for weight in (mild.hmg.project.weight, mild.hmg.maps.conv_out.weight):
+        weight.data.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
     for part in (mild.unet, mild.vae, mild.hmg, mild.alpha_head, mild.network.sma):
         part.double()
     given = make_input(3, height=96, width=96)
@@ -375,7 +376,7 @@ def test_other_bases_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="LoRA layers already"):
         Adapters(mild.unet, AdapterSettings())
     with pytest.raises(BadInput, match="width 32, got 16"):
-        MildNetwork(mild.unet, HumanMorphologyGuidance(16), mild.alpha_head)
+        MildNetwork(mild.unet, HumanMorphologyGuidance(16, 32), mild.alpha_head)
     with pytest.raises(BadInput, match="9 input channels"):
         from diffusers import UNet2DConditionModel
 
@@ -385,7 +386,7 @@ def test_other_bases_are_refused(tmp_path: Path) -> None:
             up_block_types=("UpBlock2D",),
             cross_attention_dim=32,
         )
-        MildNetwork(plain, HumanMorphologyGuidance(32), AlphaHead(32, 4))
+        MildNetwork(plain, HumanMorphologyGuidance(32, 32), AlphaHead(32, 4))
     with pytest.raises(BadInput, match="rank from 1"):
         AdapterSettings(rank=0)
 

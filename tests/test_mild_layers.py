@@ -143,7 +143,10 @@ def test_branches_hide_what_is_to_be_painted() -> None:
     assert background.labels.unique().tolist() == [0, 1, 2]
     assert first.size == (32, 32)
     assert (first.picture[:, first.unknown > 0] == GREY).all()
-    assert torch.equal(first.labels, (first.unknown == 0).long())
+    assert torch.equal(first.labels, first.unknown.long())
+    assert first.priors.others is not None
+    assert (first.priors.others > 0).any()
+    assert not (first.priors.others * first.priors.place > 0.5).any()
     other = MildInput(
         **{**given.__dict__, "picture": np.where((given.people == 1)[..., None], given.picture, 0)}
     )
@@ -187,7 +190,7 @@ def test_boxes_beyond_the_picture_are_cut() -> None:
     visible = torch.ones(20, 60, dtype=torch.bool)
     box = person_box(visible, 0.5)
     assert (box.top, box.side) == (-20, 60)
-    branch = person_branch("p", torch.rand(3, 20, 60), visible, box, 32)
+    branch = person_branch("p", torch.rand(3, 20, 60), visible, ~visible, box, 32)
     assert branch.unknown.mean() == pytest.approx(2 / 3, abs=0.1)
     layer = layer_of(
         torch.rand(3, 32, 32), torch.ones(32, 32), box, np.zeros((20, 60, 3), np.uint8),

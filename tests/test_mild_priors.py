@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mild_bench.errors import BadInput, MissingPart
 from mild_bench.mild.degrading import MIRRORED, Degradation, degraded
 from mild_bench.mild.detecting import ParsingDetector, PoseDetector, detected, part_of
 from mild_bench.mild.hmg import MODES, HumanMorphologyGuidance
+from mild_bench.mild.hmg_maps import GuidanceMaps, draw_pose
 from mild_bench.mild.priors import NOBODY, Priors
 
 
@@ -25,7 +27,7 @@ from mild_bench.mild.priors import NOBODY, Priors
 def hmg() -> HumanMorphologyGuidance:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return HumanMorphologyGuidance(WIDTH, width=16).eval()
+        return HumanMorphologyGuidance(WIDTH, 8, width=16).eval()
 
 
 def some_priors(people: int, *, parts: bool = True, seed: int = 0) -> Priors:
@@ -77,6 +79,55 @@ def test_joints_that_are_not_known_have_no_place(hmg: HumanMorphologyGuidance) -
     assert torch.equal(hmg([near], "pose")[0], hmg([far], "pose")[0])
 
 
+def test_untrained_maps_add_nothing(hmg: HumanMorphologyGuidance) -> None:
+    for mode in MODES:
+        drawn = hmg.draw([some_priors(2)], (10, 12), mode)
+        assert drawn is None if mode == "none" else bool((drawn == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"), [("pose", (1, 0)), ("parsing", (0, 1)), ("both", (1, 1))]
+)
+def test_maps_tell_what_the_mode_asks_for(
+    hmg: HumanMorphologyGuidance, mode: Any, told: tuple[int, int]
+) -> None:
+    """Other joints or parts change the maps exactly where the mode shows them."""
+    maps = GuidanceMaps(4, width=8)
+    maps.conv_out.weight.data.fill_(0.1)
+    base = some_priors(2)
+    shown = {"pose": mode in ("pose", "both"), "parsing": mode in ("parsing", "both")}
+    assert base.parts is not None
+    others = (
+        replace(base, keypoints=base.keypoints.flip(0, 1)),
+        replace(base, parts=(base.parts + 1) % 10),
+        replace(base, others=torch.ones(40, 30)),
+    )
+    first = maps([base], (20, 15), **shown)
+    changed = [not torch.allclose(first, maps([one], (20, 15), **shown)) for one in others]
+    assert changed == [bool(told[0]), bool(told[1]), True]
+
+
+@settings(max_examples=20, deadline=None)
+@drawn(x=st.integers(0, 31), y=st.integers(0, 23), joint=st.integers(0, 16))
+def test_joints_are_drawn_where_they_are(x: int, y: int, joint: int) -> None:
+    points = torch.zeros(1, 17, 3)
+    points[0, joint] = torch.tensor([(x + 0.5) / 32, (y + 0.5) / 24, 1])
+    maps = draw_pose(points, (24, 32))
+    assert divmod(int(maps[joint].argmax()), 32) == (y, x)
+    assert maps[joint].max() == pytest.approx(1)
+    rest = [number for number in range(18) if number != joint]
+    assert (maps[rest] == 0).all()  # no limb without both its ends
+
+
+def test_limbs_reach_from_joint_to_joint() -> None:
+    points = torch.zeros(2, 17, 3)
+    points[1, 5], points[1, 6] = torch.tensor([[0.25, 0.5, 2], [0.75, 0.5, 1]])
+    limbs = draw_pose(points, (64, 64))[17]
+    assert limbs[32, 17:47].min() > 0.9
+    assert limbs[32, 55] < 0.1
+    assert limbs[10].max() < 0.1
+
+
 def test_it_attaches_to_any_width_and_saves(tmp_path: Path) -> None:
     for width in (16, 48):
         made = HumanMorphologyGuidance.of(_unet(9, context=width))
@@ -96,6 +147,7 @@ def test_it_attaches_to_any_width_and_saves(tmp_path: Path) -> None:
         ((torch.zeros(1, 4, 4), NOBODY, None), "place: expected height x width"),
         ((torch.zeros(4, 4), torch.zeros(17, 3), None), "people x 17 x 3"),
         ((torch.zeros(4, 4), NOBODY, torch.full((4, 4), 10)), "labels below 10, got 10"),
+        ((torch.zeros(4, 4), NOBODY, None, torch.zeros(4, 5)), "others: expected the shape"),
     ],
 )
 def test_priors_of_another_shape_are_refused(values: Any, said: str) -> None:

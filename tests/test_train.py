@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,14 +19,16 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_pipelines import make_pipeline
+from tiny_pipelines import _vae, make_pipeline
 
 from mild_bench.curation.composing.compose import sketch_scene
 from mild_bench.curation.composing.pack import load_pack, plate_picture
 from mild_bench.curation.composing.pool import fill_pool, read_pooled, training_plates
 from mild_bench.curation.composing.recipe import find_recipe, read_recipe
 from mild_bench.errors import BadInput, MissingPart
+from mild_bench.mild.latents import Codec
 from mild_bench.mild.train.augment import Augmentation, in_sight, vary
+from mild_bench.mild.train.codec import RememberingCodec
 from mild_bench.mild.train.ema import RunningMean
 from mild_bench.mild.train.holes import random_hole
 from mild_bench.mild.train.layered import alpha_loss
@@ -316,6 +319,31 @@ def test_the_perceptual_loss_is_lpips_and_has_gradients() -> None:
 # --- the whole
 
 
+def test_examples_come_again(pool: Path) -> None:
+    """The first round is the one without ``distinct``; after it, nothing is made anew."""
+    whole = TrainSettings(**CONFIG)
+    files = tuple(sorted(pool.glob("*.npz")))
+    plain = Examples(files, whole.stages[1], whole.data, whole.model, 3)
+    again = Examples(
+        files, whole.stages[1].model_copy(update={"distinct": 2}), whole.data, whole.model, 3
+    )
+    assert [_bytes(again[n]) for n in (0, 1, 2, 5)] == [_bytes(plain[n]) for n in (0, 1, 0, 1)]
+    assert again[0] is again[2]
+
+
+def test_a_codec_that_remembers_says_what_a_codec_says() -> None:
+    vae = _vae()
+    rng = torch.Generator().manual_seed(0)
+    pictures = torch.rand(3, 3, 32, 32, generator=rng)
+    plain, remembering = Codec(vae), RememberingCodec(vae)
+    first = remembering.encode(pictures[:2])
+    with patch.object(vae, "encode", side_effect=AssertionError("encoded twice")):
+        assert torch.equal(remembering.encode(pictures[[1, 0]]), first[[1, 0]])
+        with pytest.raises(AssertionError, match="encoded twice"):
+            remembering.encode(pictures)
+    assert torch.equal(remembering.encode(pictures), plain.encode(pictures))
+
+
 @pytest.fixture(scope="session")
 def first_try(tmp_path_factory: pytest.TempPathFactory, pool: Path) -> Path:
     """The 200 steps of the docs."""
@@ -368,7 +396,9 @@ def test_layers_leave_the_base_alone(first_try: Path) -> None:
 
 
 def test_a_killed_training_resumes_to_the_same_losses(tmp_path: Path, pool: Path) -> None:
-    path = config(tmp_path, stages=short(6, checkpoint_every=2, accumulate=2, probe_every=3))
+    stages = short(6, checkpoint_every=2, accumulate=2, probe_every=3)
+    stages = [stages[0], *({**stage, "distinct": 5} for stage in stages[1:])]
+    path = config(tmp_path, stages=stages)
     train(path, tmp_path / "whole", pool=pool, cpu=True)
     command = [sys.executable, "-c", "from mild_bench.cli import main; main()", "train", path,
                "--out", str(tmp_path / "cut"), "--scenes", str(pool), "--cpu"]  # fmt: skip

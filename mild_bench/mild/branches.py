@@ -43,7 +43,8 @@ class Branch:
         kind: its adapter.
         picture: float 3 x height x width in [0, 1], grey where ``unknown``.
         unknown: float height x width, 1 = to be painted.
-        labels: integers height x width for spatially-modulated attention.
+        labels: integers height x width for spatially-modulated attention, 0 = what the branch
+            goes on from: the background, or in a person's branch that person as far as it shows.
         priors: for the guidance.
         box: of a person in the picture's pixels; None for the whole frame.
     """
@@ -146,12 +147,20 @@ def background_branch(
         picture=torch.where(unknown > 0, torch.full_like(seen, GREY), seen),
         unknown=unknown,
         labels=labels[0, 0].long(),
-        priors=Priors(unknown, points, _parts(known, size, None)),
+        priors=Priors(
+            unknown, points, _parts(known, size, None), _area(((people > 0) & ~hole).float(), size)
+        ),
     )
 
 
 def person_branch(
-    name: str, picture: Tensor, visible: Tensor, box: Box, side: int, known: Known = NOTHING
+    name: str,
+    picture: Tensor,
+    visible: Tensor,
+    others: Tensor,
+    box: Box,
+    side: int,
+    known: Known = NOTHING,
 ) -> Branch:
     """Return the branch of a person.
 
@@ -159,6 +168,7 @@ def person_branch(
         name: the person's id.
         picture: float 3 x height x width in [0, 1].
         visible: bool height x width, where the person shows.
+        others: bool height x width, where other people show; this one may go on behind them.
         box: around the person.
         side: of the branch, in pixels.
         known: of this person only.
@@ -169,13 +179,16 @@ def person_branch(
     seen = resized(colours, (side, side)) + GREY * (1 - share)
     mine = share[0] >= 0.5
     scale = picture.new_tensor([box.side, box.side])
+    hiding = resized(cut(others.float(), box)[None], (side, side))[0]
     return Branch(
         name=name,
         kind="fg",
         picture=torch.where(mine, seen, torch.full_like(seen, GREY)),
         unknown=(~mine).float(),
-        labels=mine.long(),
-        priors=Priors(mine.float(), _points(known, box, scale), _parts(known, (side, side), box)),
+        labels=(~mine).long(),
+        priors=Priors(
+            mine.float(), _points(known, box, scale), _parts(known, (side, side), box), hiding
+        ),
         box=box,
     )
 

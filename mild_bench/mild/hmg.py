@@ -1,4 +1,4 @@
-"""Human morphology guidance (HMG): pose, parsing and place of people as tokens of attention."""
+"""Human morphology guidance (HMG): pose, parsing and place of people as tokens and as maps."""
 
 # mypy: disallow-untyped-calls=False
 # some of torch's own methods carry no types.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mild_bench.errors import BadInput
+from mild_bench.mild.hmg_maps import GuidanceMaps
 from mild_bench.mild.priors import JOINTS, PARTS, Priors
 
 Mode = Literal["none", "pose", "parsing", "both"]
@@ -27,17 +28,19 @@ GRID = 4  # and of the grid of tokens they make
 
 
 class HumanMorphologyGuidance(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Turns what is known of the people into tokens beside the text in cross-attention.
+    """Turns what is known of the people into tokens beside the text, and into feature maps.
 
-    Plugs into any UNet2DConditionModel: its tokens have that model's ``cross_attention_dim``.
+    Plugs into any UNet2DConditionModel: its tokens have that model's ``cross_attention_dim``, its
+    maps the channels of that model's first convolution, to whose output they are added.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, cross_attention_dim: int, width: int = 128) -> None:
+    def __init__(self, cross_attention_dim: int, map_channels: int, width: int = 128) -> None:
         """Make encoders.
 
         Args:
             cross_attention_dim: width of the UNet's context.
+            map_channels: of the UNet's first convolution.
             width: of the encoders.
         """
         super().__init__()
@@ -51,6 +54,7 @@ class HumanMorphologyGuidance(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, cross_attention_dim)
         self.modality = nn.Embedding(len(MODALITIES), cross_attention_dim)
+        self.maps = GuidanceMaps(map_channels)
 
     @classmethod
     def of(cls, unet: Any, *, width: int = 128) -> HumanMorphologyGuidance:
@@ -62,7 +66,7 @@ class HumanMorphologyGuidance(ModelMixin, ConfigMixin):  # type: ignore[misc]
         dim = unet.config.cross_attention_dim
         if not isinstance(dim, int):
             raise BadInput(f"unet: expected one cross_attention_dim, got {dim}")
-        made: HumanMorphologyGuidance = cls(dim, width)
+        made: HumanMorphologyGuidance = cls(dim, unet.conv_in.out_channels, width)
         return made
 
     def forward(self, priors: Sequence[Priors], mode: Mode = "both") -> tuple[Tensor, Tensor]:
@@ -93,6 +97,21 @@ class HumanMorphologyGuidance(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if mode != "none":
             self._add_maps(rows, "place", [one.place[None] for one in priors], self.place)
         return _padded([torch.cat(row) if row else self._null("null") for row in rows])
+
+    def draw(self, priors: Sequence[Priors], size: tuple[int, int], mode: Mode) -> Tensor | None:
+        """Return feature maps, batch x channels x height x width; None in mode ``none``.
+
+        Args:
+            priors: one for each branch.
+            size: height and width of the latents.
+            mode: as in ``forward``.
+        """
+        if mode == "none":
+            return None
+        drawn: Tensor = self.maps(
+            priors, size, pose=mode in ("pose", "both"), parsing=mode in ("parsing", "both")
+        )
+        return drawn
 
     def _add_poses(self, rows: list[list[Tensor]], priors: Sequence[Priors]) -> None:
         counts = [len(one.keypoints) for one in priors]

@@ -48,6 +48,7 @@ class Condition:
         labels: integers at the branch's size in pixels, for spatially-modulated attention.
         context: tokens of cross-attention.
         is_token: which of them count, bool batch x tokens.
+        maps: of the guidance, batch x channels x latent height x latent width.
         pooled, time_ids: SDXL's other conditions.
     """
 
@@ -56,6 +57,7 @@ class Condition:
     labels: Tensor
     context: Tensor
     is_token: Tensor
+    maps: Tensor | None = None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
 
@@ -113,6 +115,8 @@ class MildNetwork:
         self.adapters = Adapters(unet, settings or AdapterSettings())
         self.sma = SpatialAttention.of(unet)
         self._features: Tensor | None = None
+        self._maps: Tensor | None = None
+        unet.conv_in.register_forward_hook(self._add_maps)
         unet.conv_out.register_forward_pre_hook(self._keep_features)
 
     @property
@@ -155,10 +159,12 @@ class MildNetwork:
         mask = functional.max_pool2d(unknown, codec.scale)
         priors = [_moved(one.priors, device) for one in branches]
         context, is_token = self.hmg(priors, mode)
+        maps = self.hmg.draw(priors, (known.shape[2], known.shape[3]), mode)
         return Condition(
             kinds=tuple(one.kind for one in branches),
             known=torch.cat([mask, known], dim=1),
             labels=torch.stack([one.labels for one in branches]).to(device),
+            maps=None if maps is None else maps.to(dtype),
             **self._context(context.to(dtype), is_token, text, branches[0].size),
         )
 
@@ -178,6 +184,7 @@ class MildNetwork:
         if condition.time_ids is not None:
             added = {"text_embeds": condition.pooled, "time_ids": condition.time_ids}
         self.sma.set_sides(condition.labels if sma else None)
+        self._maps = condition.maps
         with self.adapters.on(condition.kinds):
             noise = self.unet(
                 torch.cat([latents, condition.known], dim=1),
@@ -188,7 +195,7 @@ class MildNetwork:
                 return_dict=False,
             )[0]
         assert self._features is not None
-        features, self._features = self._features, None
+        features, self._features, self._maps = self._features, None, None
         return Prediction(noise, features)
 
     def alpha_logits(self, prediction: Prediction, rows: Sequence[int]) -> Tensor:
@@ -219,10 +226,14 @@ class MildNetwork:
             found["time_ids"] = tokens.new_tensor([[*size, 0, 0, *size]]).expand(batch, -1)
         return found
 
+    def _add_maps(self, _module: nn.Module, _args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        return out if self._maps is None else out + self._maps.to(out)
+
     def _keep_features(self, _module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self._features = args[0]
 
 
 def _moved(priors: Priors, device: torch.device) -> Priors:
     parts = None if priors.parts is None else priors.parts.to(device)
-    return Priors(priors.place.to(device), priors.keypoints.to(device), parts)
+    others = None if priors.others is None else priors.others.to(device)
+    return Priors(priors.place.to(device), priors.keypoints.to(device), parts, others)

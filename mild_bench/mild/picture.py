@@ -124,5 +124,7 @@ def branches_of(given: MildInput, layout: Layout, *, layers: bool) -> list[Branc
 
 def _person(given: MildInput, picture: Tensor, name: str, layout: Layout) -> Branch:
     visible = torch.from_numpy(given.visible(name))
+    others = torch.from_numpy(given.people > 0) & ~visible
     box = person_box(visible, layout.margin)
-    return person_branch(name, picture, visible, box, layout.crop_side, given.known((name,)))
+    known = given.known((name,))
+    return person_branch(name, picture, visible, others, box, layout.crop_side, known)

@@ -32,6 +32,7 @@ from mild_bench.mild.text import encode_prompts
 from mild_bench.store import read_json
 
 CHUNK = 8
+FAVOUR = 0.5  # nats: where the biases of spatial attention start
 TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 SAFE = ("*.json", "*.txt", "*.model", "*.safetensors")
 StepEnd = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any]]
@@ -108,7 +109,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             settings: those of ``__init__`` that are no parts.
         """
         optional: dict[str, Any] = {name: getattr(pipeline, name, None) for name in TEXT_PARTS}
-        return cls(
+        made = cls(
             unet=pipeline.unet,
             vae=pipeline.vae,
             scheduler=pipeline.scheduler,
@@ -117,6 +118,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             **optional,
             **settings,
         )
+        made.network.sma.favour_background(FAVOUR)
+        return made
 
     @property
     def multiple(self) -> int:

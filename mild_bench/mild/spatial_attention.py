@@ -117,6 +117,16 @@ class SpatialAttention(nn.Module):
         for alpha in self.alpha.values():
             alpha[:, [1, 2, 4]] = -torch.inf
 
+    @torch.no_grad()
+    def favour_background(self, nats: float) -> None:
+        """Set biases that make every query prefer the background, by ``nats`` for each key.
+
+        People look more at background and less at other people, background less at people.
+        """
+        for alpha in self.alpha.values():
+            alpha[:, 2] = nats
+            alpha[:, [1, 4]] = -nats
+
     def table(self, layer: str, people: int) -> Tensor:
         """Return a layer's biases as heads x (people + 1) x (people + 1), query's side first."""
         kind = torch.full((people + 1, people + 1), 4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Examples:
         files: the pool.
         stage: which stage, and its settings.
         seed: of the training.
+        kept: examples that will come again, by number.
     """
 
     files: tuple[Path, ...]
@@ -66,9 +67,18 @@ class Examples:
     data: DataSettings
     model: ModelSettings
     seed: int
+    kept: dict[int, Any] = field(default_factory=dict)
 
     def __getitem__(self, number: int) -> Any:
         """Return example ``number``: a list of samples, or a picture for the autoencoder."""
+        if not self.stage.distinct:
+            return self._made(number)
+        number %= self.stage.distinct
+        if number not in self.kept:
+            self.kept[number] = self._made(number)
+        return self.kept[number]
+
+    def _made(self, number: int) -> Any:
         rng = np.random.default_rng([self.seed, STREAMS[self.stage.stage], number])
         if self.stage.stage == "autoencoder":
             return self._picture(rng)

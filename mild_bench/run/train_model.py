@@ -20,6 +20,7 @@ from mild_bench.scene import Scene
 if TYPE_CHECKING:
     import torch
 
+    from mild_bench.mild.latents import Codec
     from mild_bench.mild.pipeline import MildPipeline
 
 SEEDS = {"autoencoder": 101, "base": 202, "layers": 303}
@@ -133,13 +134,12 @@ def _base(
     device: torch.device,
 ) -> Stage:  # fmt: skip
     from mild_bench.mild.train.base import BaseLearner
-    from mild_bench.mild.train.codec import BatchCodec
 
     parts.vae.requires_grad_(False)
     parts.unet.requires_grad_(True)
     return Stage(
         settings=stage,
-        learner=BaseLearner(parts.unet, BatchCodec(parts.vae), _denoising(stage, parts)),
+        learner=BaseLearner(parts.unet, _codec(stage, parts.vae), _denoising(stage, parts)),
         groups=[(dict(parts.unet.named_parameters()), 1.0)],
         examples=examples,
         prepare=_joined,
@@ -155,7 +155,6 @@ def _layers(
     import torch
 
     from mild_bench.mild.text import encode_prompts
-    from mild_bench.mild.train.codec import BatchCodec
     from mild_bench.mild.train.layered import LayeredLearner
     from mild_bench.mild.train.samples import Sizes
     from mild_bench.run.train_probe import AttentionReadings, samples_to_read
@@ -171,7 +170,7 @@ def _layers(
         if tokenizer is not None and encoder is not None
     ]  # fmt: skip
     text = encode_prompts(encoders, (parts.settings.prompt, parts.settings.person_prompt))
-    network, codec, denoising = mild.network, BatchCodec(mild.vae), _denoising(stage, parts)
+    network, codec, denoising = mild.network, _codec(stage, mild.vae), _denoising(stage, parts)
     learner = LayeredLearner(network, codec, denoising, text=text, sma_off=stage.sma_off)
     trained = network.trainable()
     biases = {name: one for name, one in trained.items() if name.startswith("sma.")}
@@ -188,6 +187,12 @@ def _layers(
         probe=AttentionReadings(network, codec, denoising, to_read, row) if to_read else None,
         seed=settings.seed + SEEDS[stage.stage],
     )
+
+
+def _codec(stage: StageSettings, vae: Any) -> Codec:
+    from mild_bench.mild.train.codec import BatchCodec, RememberingCodec
+
+    return RememberingCodec(vae) if stage.distinct else BatchCodec(vae)
 
 
 def _denoising(stage: StageSettings, parts: Parts) -> Any:

@@ -83,6 +83,9 @@ class StageSettings(_Part):
         steps: of the optimiser.
         batch: scenes in one forward pass of one process.
         accumulate: forward passes for one step.
+        distinct: so many examples, again and again: they and their latents are made once and kept
+            in memory (about 1.3 MB each at 256 pixels), which is most of the work on a CPU. 0:
+            every example is another.
         learning_rate: at its highest; it rises over ``warmup`` steps and falls along a cosine to
             a twentieth.
         spatial_rate: how much faster the biases of spatial attention learn (``layers``).
@@ -99,6 +102,7 @@ class StageSettings(_Part):
     steps: int = Field(ge=1)
     batch: int = Field(default=8, ge=1)
     accumulate: int = Field(default=1, ge=1)
+    distinct: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=3e-4, gt=0, le=1)
     warmup: int = Field(default=100, ge=0)
     spatial_rate: float = Field(default=10.0, gt=0)

@@ -66,7 +66,12 @@ class Sample:
             picture=self.branch.picture.half(),
             unknown=self.branch.unknown.bool(),
             labels=self.branch.labels.to(torch.uint8),
-            priors=replace(priors, place=priors.place.bool(), parts=parts),
+            priors=replace(
+                priors,
+                place=priors.place.bool(),
+                parts=parts,
+                others=None if priors.others is None else priors.others.half(),
+            ),
         )
         alpha = None if self.alpha is None else self.alpha.half()
         return Sample(branch, self.truth.half(), alpha)
@@ -112,7 +117,10 @@ def person_sample(rng: np.random.Generator, scene: Scene, person: Layer, sizes: 
     visible = torch.from_numpy(scene.visible(person.layer_id))
     box = _shaken(rng, person_box(visible, sizes.margin))
     picture = to_bchw(scene.recompose())[0]
-    branch = person_branch(person.layer_id, picture, visible, box, sizes.crop, _known([person]))
+    others = torch.from_numpy(scene.label_map() > 0) & ~visible
+    branch = person_branch(
+        person.layer_id, picture, visible, others, box, sizes.crop, _known([person])
+    )
     rgba = torch.from_numpy(person.rgba).permute(2, 0, 1).float() / 255
     truth, alpha = complete_person(rgba, box, sizes.crop)
     return Sample(branch, truth.clamp(0, 1), alpha.clamp(0, 1)).packed()
