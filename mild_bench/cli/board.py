@@ -65,6 +65,27 @@ def register(app: typer.Typer) -> None:
         else:
             Console().print(report.table())
 
+    @app.command("compare")
+    def compare(
+        first: Annotated[str, typer.Argument(help="An eraser's name on the board.")],
+        second: Annotated[str, typer.Argument(help="Another's.")],
+        board: Annotated[Path, typer.Option(help="A board folder.")] = Path("board"),
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Print JSON in place of a table.")
+        ] = False,
+    ) -> None:
+        """Compare two erasers score by score: paired differences with their intervals."""
+        from rich.console import Console
+
+        from mild_bench.run.compare import compare_board
+        from mild_bench.store import canonical_json
+
+        report = compare_board(board, first, second)
+        if as_json:
+            typer.echo(canonical_json(report.as_json()).decode(), nl=False)
+        else:
+            Console().print(report.table())
+
 
 def _print(folder: Path) -> None:
     from rich.console import Console

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from mild_bench.erasers.settings import board_name
 from mild_bench.erasure import EraserCard, Erasure, Setting, TaskHook
 from mild_bench.errors import BadInput, MissingPart
 from mild_bench.images import Mask, Rgb
+from mild_bench.store import read_json
 from mild_bench.task import Task, task_seed
 
 if TYPE_CHECKING:
@@ -137,19 +138,26 @@ def mild(**chosen: Setting) -> MildEraser:
         where = settings.parsing_model
         parsing = None if where is None else ParsingDetector(where)
     pipeline.set_progress_bar_config(disable=True)
-    card = _card(settings, chosen, folder, pipeline)
-    return MildEraser(card, pipeline, settings, pose, parsing)
+    return MildEraser(_card(settings, chosen, folder), pipeline, settings, pose, parsing)
 
 
-def _card(
-    settings: MildSettings, chosen: Mapping[str, Setting], folder: Path, pipeline: Any
-) -> EraserCard:
+def package_card() -> EraserCard:
+    """Return the card of ``mild`` with the package's weights, without loading them.
+
+    Raises:
+        MissingPart: there are no weights.
+    """
+    settings = MildSettings()
+    return _card(settings, {}, _folder(settings))
+
+
+def _card(settings: MildSettings, chosen: Mapping[str, Setting], folder: Path) -> EraserCard:
     values: dict[str, Setting] = asdict(settings)
     if settings.folder is not None:
         values["folder"] = folder.resolve().name
     shown = {name: values[name] for name in chosen if name not in HIDDEN}
     licence, data_sets = model_card(folder)
-    config = pipeline.config
+    config = read_json(folder / "model_index.json")
     name = board_name(ERASER, shown, asdict(MildSettings()))
     return EraserCard(
         name=name.replace('hmg="none"', "hmg=none"),  # a word in a spec, as ``from_spec`` reads it
@@ -159,11 +167,11 @@ def _card(
         supports_attention_probe=True,
         settings={
             **values,
-            "steps": settings.steps or int(config.steps),
-            "side": settings.side or int(config.side),
-            "crop_side": int(config.crop_side),
-            "margin": float(config.margin),
-            "scheduler": type(pipeline.scheduler).__name__,
+            "steps": settings.steps or int(config["steps"]),
+            "side": settings.side or int(config["side"]),
+            "crop_side": int(config["crop_side"]),
+            "margin": float(config["margin"]),
+            "scheduler": str(config["scheduler"][1]),
             "weights": fingerprint(folder),
         },
         paper=PAPER,

@@ -16,9 +16,8 @@ from mild_bench.leaderboards.correlation import (
     score_columns,
 )
 from mild_bench.leaderboards.correlation_table import correlations_as_json, terminal_correlations
-from mild_bench.leaderboards.ranking import Board, rank_records
-from mild_bench.leaderboards.record import read_record
-from mild_bench.run.board import RECORDS
+from mild_bench.leaderboards.ranking import Board
+from mild_bench.run.board_folder import read_board
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,7 @@ def correlate_board(folder: Path, metrics: Sequence[str]) -> CorrelationReport:
     Raises:
         BadInput: no board, no eraser with attention, or an unknown score.
     """
-    files = sorted((folder / RECORDS).glob("*.json"))
-    if not files:
-        raise BadInput(
-            f"{folder}: expected a board folder with {RECORDS}/, got none; name one with --board, "
-            "or make one with 'mild-bench board build RUN... --out DIR'"
-        )
-    board = rank_records([read_record(path) for path in files])
+    board = read_board(folder)
     if not attention_columns(board):
         raise BadInput(f"{folder}: {_why_none(board)}")
     return CorrelationReport(board, correlate(board, score_columns(board, metrics)))
