@@ -382,6 +382,25 @@ def test_what_was_trained_paints(first_try: Path) -> None:
     assert weights == [], "safetensors only"
 
 
+def test_the_card_says_what_was_trained_and_from_what(first_try: Path) -> None:
+    from mild_bench.erasers.diffusion.card import model_card
+
+    licence, data_sets = model_card(first_try / "pipeline")
+    assert licence and data_sets == ("mild-bench-pack-train",)
+    text = (first_try / "pipeline" / "README.md").read_text()
+    for plate in load_pack("train").plates:
+        assert plate.credit in text and plate.licence in text
+    records = first_try / "pipeline" / "training"
+    again = read_settings(str(records / "config.yaml"))
+    assert again.hash == TrainSettings(**CONFIG).hash
+    for stage in STAGES:
+        assert read_log(first_try / stage) == [
+            json.loads(line) for line in (records / f"{stage}.jsonl").read_text().splitlines()
+        ]
+        assert f"training/{stage}.png" in text and (records / f"{stage}.png").stat().st_size > 5000
+    assert "nan" not in text
+
+
 def test_layers_leave_the_base_alone(first_try: Path) -> None:
     from safetensors.torch import load_file
 

@@ -139,6 +139,7 @@ def _train(
     until: float | None,
 ) -> TrainSummary:
     from mild_bench.mild.train.ema import RunningMean
+    from mild_bench.run.train_card import write_card
     from mild_bench.run.train_loop import finished, load_means, run_stage
     from mild_bench.run.train_model import Parts, make_stage
 
@@ -167,6 +168,7 @@ def _train(
 
         dtype = getattr(torch, settings.weights)
         parts.pipeline().to(dtype=dtype).save_pretrained(out / PIPELINE)
+        write_card(settings, out, out / PIPELINE)
     return TrainSummary(out / PIPELINE, summary.stage, summary.steps, summary.of)
 
 
