@@ -91,8 +91,8 @@ def _training(settings: TrainSettings, out: Path) -> str:
         f"`mild-bench train {RECORDS}/config.yaml`: {data.scenes} scenes of the recipe "
         f"`{data.recipe}`, {data.size} pixels large, and the photographs of the train part alone. "
         "People, things and places of the test part were never seen, but the style is the same: on "
-        "`mild-mini` this model is at home, which erasers trained elsewhere are not. Losses are means over the "
-        "first and the last tenth of the log.",
+        "`mild-mini` this model is at home, which erasers trained elsewhere are not. Losses are "
+        "means over the first and the last tenth of the log.",
         "",
         "| stage | steps | batch | losses |",
         "|---|---|---|---|",
