@@ -13,13 +13,14 @@ from typing import Any
 from PIL import Image
 
 from mild_bench.errors import BadInput
-from mild_bench.images import decode_mask_array, decode_png
+from mild_bench.images import Rgba, decode_mask_array, decode_png
 from mild_bench.morphology import Morphologies, Morphology
+from mild_bench.scene_table import SceneTable
 from mild_bench.store import inside, read_json, sha256_file
 from mild_bench.task import Strata, Task
 
 MANIFEST = "manifest.json"
-TASKS = "tasks"
+TASKS, SCENES = "tasks", "scenes"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 STRATA_COLUMNS = tuple(Strata.__dataclass_fields__)
 PICTURES = ("input", "mask", "truth", "people_map")
@@ -100,16 +101,34 @@ class Release:
 
     def _known_of(self, path: Path, scene_id: str) -> dict[str, Any]:
         """Return what the scenes beside a ``tasks`` file say of a scene's people."""
-        if path not in self._scenes:
-            beside = path.with_name(path.name.replace(f"{TASKS}-", "scenes-", 1))
-            there = f"data/{beside.name}" in self.manifest["files"]
-            self._scenes[path] = Morphologies(beside) if there else None
-        scenes = self._scenes[path]
+        if path not in self._known:
+            beside = self._scenes.get(f"data/{path.name.replace(TASKS, SCENES, 1)}")
+            self._known[path] = None if beside is None else Morphologies(beside)
+        scenes = self._known[path]
         found = Morphology() if scenes is None else scenes.of(scene_id)
         return {"keypoints": found.keypoints, "parts": found.parts}
 
+    def people_of(self, scene_id: str) -> dict[str, Rgba]:
+        """Return a scene's people by id, complete, farthest first: the truth of an eraser's layers.
+
+        RGBA, uint8, as large as the scene; empty where the release does not know them.
+
+        Raises:
+            BadInput: a ``scenes`` file is damaged.
+        """
+        for table in self._scenes.values():
+            if found := table.people(scene_id):
+                return found
+        return {}
+
     @cached_property
-    def _scenes(self) -> dict[Path, Morphologies | None]:
+    def _scenes(self) -> dict[str, SceneTable]:
+        start = f"data/{SCENES}-"
+        names = sorted(name for name in self.manifest["files"] if name.startswith(start))
+        return {name: SceneTable(inside(self.folder, name)) for name in names}
+
+    @cached_property
+    def _known(self) -> dict[Path, Morphologies | None]:
         return {}
 
     def _task_rows(
