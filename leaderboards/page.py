@@ -281,13 +281,17 @@ def _missing(board: Board) -> list[View]:
         {"who": "everybody", "key": ", ".join(keys), "why": why}
         for why, keys in board.absent_by_reason().items()
     ]
+    whose: dict[tuple[str, str], list[str]] = {}
     for row in (*board.rows, *board.controls):
         whys: dict[str, list[str]] = {}
         for column in board.columns:
             if why := row.cells[column.key].reason:
                 whys.setdefault(why, []).append(column.key)
-        lines += [{"who": row.label, "key": ", ".join(keys), "why": w} for w, keys in whys.items()]
-    return lines
+        for why, keys in whys.items():
+            whose.setdefault((why, ", ".join(keys)), []).append(row.label)
+    return lines + [
+        {"who": ", ".join(who), "key": key, "why": why} for (why, key), who in whose.items()
+    ]
 
 
 def _facts(board: Board) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -18,7 +18,7 @@ from mild_bench.leaderboards.standing import Cell, Standing
 from mild_bench.leaderboards.stats import Difference, Floats, SceneBootstrap
 from mild_bench.score import MODES
 
-REGION_ORDER = ("hole", "band", "outside", "whole")
+REGION_ORDER = ("hole", "band", "outside", "hidden", "visible", "whole")
 
 
 @dataclass(frozen=True)

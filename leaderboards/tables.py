@@ -153,15 +153,13 @@ def _controls(board: Board, check: ControlCheck) -> list[str]:
 
 def _notes(board: Board) -> list[str]:
     lines = [f"{_text(row.label)}: {_text(note)}" for row in board.rows for note in row.notes]
+    whose: dict[str, dict[str, None]] = {}
     for row in (*board.rows, *board.controls):
-        reasons = dict.fromkeys(
-            cell.reason
-            for column in board.headline
-            if ATTENTION not in column.card.needs  # has a section of its own
-            and (cell := row.cells[column.key]).reason is not None
-        )
-        lines += [f"{_text(row.label)}: {_text(reason or '')}" for reason in reasons]
-    return lines
+        for column in board.headline:
+            # Attention has a section of its own.
+            if ATTENTION not in column.card.needs and (why := row.cells[column.key].reason):
+                whose.setdefault(why, {})[row.label] = None
+    return [*lines, *[f"{_text(', '.join(who))}: {_text(why)}" for why, who in whose.items()]]
 
 
 def _absent(board: Board) -> list[str]:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from mild_bench.errors import BadInput
 from mild_bench.metrics.cag.scores import TraceMeasure
+from mild_bench.metrics.layered import LayerMeasure
 from mild_bench.metrics.view import Measure, Settings
 from mild_bench.score import REGIONS, MetricCard
+
+AnyMeasure = Measure | LayerMeasure | TraceMeasure
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,14 @@ class Entry:
     card: MetricCard
     maker: str
 
-    def make(self, settings: Settings) -> Measure | TraceMeasure:
+    def make(self, settings: Settings) -> AnyMeasure:
         """Set the metric up.
 
         Raises:
             MissingPart: its weights are not on this machine.
         """
         module, name = self.maker.split(":")
-        maker: Callable[[Settings], Measure | TraceMeasure] = getattr(
-            importlib.import_module(module), name
-        )
+        maker: Callable[[Settings], AnyMeasure] = getattr(importlib.import_module(module), name)
         return maker(settings)
 
 
@@ -128,6 +129,30 @@ METRICS = (
             "how much of the model's attention from the hole goes to people",
         ),
         "mild_bench.metrics.cag.scores:leakage_measure",
+    ),
+    Entry(
+        MetricCard(
+            "alpha-iou", "Alpha IoU", "1", "higher", 0, 1, "", ("whole", "hidden"), ("layers",),
+            "Gao et al., Coarse-to-Fine Amodal Segmentation, ICCV 2023 (2308.16825)",
+            "overlap of each layer with the complete person, or with what is hidden of them",
+        ),
+        "mild_bench.metrics.alpha_iou:iou_measure",
+    ),
+    Entry(
+        MetricCard(
+            "hidden-lpips", "Hidden-part LPIPS", "1", "lower", 0, math.inf, "", ("hidden",),
+            ("layers", "weights"), _LPIPS,
+            "distance of each layer to the complete person, AlexNet, where the person is hidden",
+        ),
+        "mild_bench.metrics.hidden_lpips:hidden_measure",
+    ),
+    Entry(
+        MetricCard(
+            "recompose-psnr", "Recomposition PSNR", "1", "higher", 0, 100, "dB", ("visible",),
+            ("layers",), "mild-bench; see docs/metrics.md",
+            "whether background and layers give the input back where the erased people show",
+        ),
+        "mild_bench.metrics.recomposition:recompose_measure",
     ),
 )  # fmt: skip
 

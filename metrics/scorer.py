@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from mild_bench.errors import MissingPart
-from mild_bench.images import Rgb, composite
+from mild_bench.images import Rgb, Rgba
+from mild_bench.metrics.asked import Asked, Attention, Beside
 from mild_bench.metrics.cag.scores import TraceMeasure
-from mild_bench.metrics.cag.trace import Trace
-from mild_bench.metrics.cards import Entry, choose, entries_for
-from mild_bench.metrics.view import Measure, Settings, Value, Values, View
+from mild_bench.metrics.cards import AnyMeasure, Entry, choose, entries_for
+from mild_bench.metrics.layered import Layered, LayerMeasure
+from mild_bench.metrics.view import Measure, Settings, Value, Values
 from mild_bench.protocol import Protocol
 from mild_bench.score import MODES, MetricCard, Mode, Region, Score, missing
 from mild_bench.store import canonical_json, sha256
 from mild_bench.task import Task
 
 NO_TRUTH = "this task has no truth"
-NO_TRACE = "scored without a trace of the attention"
-
-Attention = Trace | str  # or the reason why there is none
 
 
 @dataclass(frozen=True)
 class _Ready:
     card: MetricCard
-    measure: Measure | TraceMeasure | None
+    measure: AnyMeasure | None
     reason: str = ""
 
 
@@ -63,7 +59,7 @@ class Scorer:
         """By metric that needs any: source and sha256, or why they are missing."""
         return {
             ready.card.metric: ready.measure.weights
-            if isinstance(ready.measure, Measure)
+            if isinstance(ready.measure, Measure | LayerMeasure)
             else {"missing": ready.reason}
             for ready in self._ready
             if "weights" in ready.card.needs
@@ -77,28 +73,38 @@ class Scorer:
         return sha256(canonical_json(parts))
 
     def score(
-        self, task: Task, results: Sequence[Rgb], attention: Sequence[Attention] | None = None
+        self,
+        task: Task,
+        results: Sequence[Rgb],
+        beside: Sequence[Beside] | None = None,
+        *,
+        people: Mapping[str, Rgba] | None = None,
     ) -> list[list[Score]]:
         """Return the scores of each raw result, in the same order.
 
         A result's scores depend on nothing else in the list. Results are uint8 height x width x 3;
         one of another size than the task's input is resized or refused, as the protocol says.
-        ``attention`` holds the trace of each result, or the reason why it has none.
+
+        Args:
+            beside: what each eraser gave beside its result.
+            people: the complete people of the scene, RGBA, farthest first; where they are known.
+
+        Raises:
+            BadInput: people of another picture.
         """
-        view = View(task, self.protocol)
-        fitted = [_fit(result, task, self.protocol.resize) for result in results]
-        pictures: dict[str, Rgb] = {}
-        uses = [_register(pictures, task, one) for one in fitted]
-        values = {
-            ready.card.metric: _measure(ready, ready.measure, view, pictures)
-            for ready in self._ready
-            if not isinstance(ready.measure, TraceMeasure)
-        }
+        given = beside or [Beside()] * len(results)
+        asked = Asked.of(task, self.protocol, results, given, people or {})
+        values = {ready.card.metric: _values(ready, asked) for ready in self._ready}
         return [
-            self.no_scores(one) if isinstance(one, str) else self._collect(values, use, trace)
-            for one, use, trace in zip(
-                fitted, uses, attention or [NO_TRACE] * len(results), strict=True
-            )
+            self.no_scores(one)
+            if isinstance(one, str)
+            else [
+                _score(card, region, mode, values[card.metric][place][mode][region])
+                for card in self.cards
+                for region in card.regions
+                for mode in MODES
+            ]
+            for place, one in enumerate(asked.results)
         ]
 
     def no_scores(self, reason: str) -> list[Score]:
@@ -110,38 +116,49 @@ class Scorer:
             for mode in MODES
         ]
 
-    def _collect(
-        self, values: dict[str, dict[str, Values]], use: dict[Mode, str], attention: Attention
-    ) -> list[Score]:
-        seen = {
-            ready.card.metric: _look(ready.measure, attention)
-            for ready in self._ready
-            if isinstance(ready.measure, TraceMeasure)
-        }
-        return [
-            _score(card, region, mode, seen[card.metric])
-            if card.metric in seen
-            else _score(card, region, mode, values[card.metric][use[mode]][region])
-            for card in self.cards
-            for region in card.regions
-            for mode in MODES
-        ]
+
+def _values(ready: _Ready, asked: Asked) -> list[dict[Mode, Values]]:
+    """Return a metric's values of each result; nothing where a result does not fit."""
+    if "attention" in ready.card.needs:
+        return [_same(ready, _look(ready, one.attention)) for one in asked.beside]
+    if "layers" in ready.card.needs:
+        return _of_layers(ready, asked)
+    found = _of_pictures(ready, asked)
+    return [{mode: found[key] for mode, key in use.items()} for use in asked.uses]
 
 
-def _measure(
-    ready: _Ready, measure: Measure | None, view: View, pictures: dict[str, Rgb]
-) -> dict[str, Values]:
+def _of_pictures(ready: _Ready, asked: Asked) -> dict[str, Values]:
     reason = ready.reason
-    if "truth" in ready.card.needs and view.task.truth is None:
+    if "truth" in ready.card.needs and asked.view.task.truth is None:
         reason = NO_TRUTH
-    if measure is None or reason:
-        return {key: dict.fromkeys(ready.card.regions, reason) for key in pictures}
-    found = measure.measure(view, list(pictures.values()))
-    return dict(zip(pictures, found, strict=True))
+    if not isinstance(ready.measure, Measure) or reason:
+        return {key: dict.fromkeys(ready.card.regions, reason) for key in asked.pictures}
+    found = ready.measure.measure(asked.view, list(asked.pictures.values()))
+    return dict(zip(asked.pictures, found, strict=True))
 
 
-def _look(measure: TraceMeasure, attention: Attention) -> Value:
-    return attention if isinstance(attention, str) else measure.value(attention)
+def _of_layers(ready: _Ready, asked: Asked) -> list[dict[Mode, Values]]:
+    answers = [ready.reason or one if isinstance(one, Layered) else one for one in asked.layered]
+    whole = [one for one in answers if isinstance(one, Layered)]
+    found: Iterator[Values] = iter(())
+    if whole and isinstance(ready.measure, LayerMeasure):
+        found = iter(ready.measure.measure(asked.layer_view, whole))
+    return [
+        _same(ready, one) if isinstance(one, str) else dict.fromkeys(MODES, next(found))
+        for one in answers
+    ]
+
+
+def _look(ready: _Ready, attention: Attention) -> Value:
+    if isinstance(attention, str):
+        return attention
+    assert isinstance(ready.measure, TraceMeasure), "whose card needs attention reads traces"
+    return ready.measure.value(attention)
+
+
+def _same(ready: _Ready, value: Value) -> dict[Mode, Values]:
+    """Return one value for every region and mode."""
+    return dict.fromkeys(MODES, dict.fromkeys(ready.card.regions, value))
 
 
 def _set_up(entry: Entry, settings: Settings) -> _Ready:
@@ -158,35 +175,6 @@ def _name_checkpoint(protocol: Protocol, checkpoint: Path | None) -> Protocol:
     from mild_bench.metrics.semantic import checkpoint_digest
 
     return replace(protocol, clip_weights=f"sha256:{checkpoint_digest(checkpoint)}")
-
-
-def _fit(result: Rgb, task: Task, resize: str) -> Rgb | str:
-    height, width = task.input.shape[:2]
-    if result.shape == task.input.shape:
-        return result
-    if resize != "lanczos":
-        return (
-            f"the result is {result.shape[1]} x {result.shape[0]}, the task {width} x {height}, "
-            "and the protocol refuses to resize"
-        )
-    from PIL import Image
-
-    resized = Image.fromarray(result).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(resized)
-
-
-def _register(pictures: dict[str, Rgb], task: Task, result: Rgb | str) -> dict[Mode, str]:
-    """Add a result's two pictures, each only if it is new; return their keys."""
-    if isinstance(result, str):
-        return {}
-    both: dict[Mode, Rgb] = {
-        "raw": result,
-        "composited": composite(result, task.input, task.mask),
-    }
-    keys: dict[Mode, str] = {mode: sha256(picture.tobytes()) for mode, picture in both.items()}
-    for mode, key in keys.items():
-        pictures.setdefault(key, both[mode])
-    return keys
 
 
 def _score(card: MetricCard, region: Region, mode: Mode, value: Value) -> Score:

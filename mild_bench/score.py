@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Region = Literal["whole", "hole", "band", "outside", "set"]
+Region = Literal["whole", "hole", "band", "outside", "hidden", "visible", "set"]
 Mode = Literal["raw", "composited"]
 REGIONS: tuple[Region, ...] = ("whole", "hole", "band", "outside")
 MODES: tuple[Mode, ...] = ("raw", "composited")
@@ -20,7 +20,7 @@ class MetricCard:
         metric: the id in records and on boards, such as ``lpips-alex``.
         better: ``lower`` or ``higher``.
         low, high: the range of values.
-        needs: any of ``truth``, ``weights``, ``attention``, ``bystanders``.
+        needs: any of ``truth``, ``weights``, ``attention``, ``layers``, ``bystanders``.
         regions: where it is measured.
         harm: it measures what erasing breaks, so a picture left as it was may win.
     """

@@ -32,7 +32,7 @@ from mild_bench.release import Release
 from mild_bench.run import peak
 from mild_bench.run.erase import erase_release
 from mild_bench.run.run_folder import RunFolder
-from mild_bench.run.score import ScoredRun
+from mild_bench.run.scored_run import ScoredRun
 from mild_bench.store import sha256_file, write_json
 from mild_bench.task import Task, task_seed
 

@@ -21,7 +21,7 @@ from mild_bench.metrics.scorer import Scorer
 from mild_bench.protocol import find_protocol
 from mild_bench.score import MODES, Score
 
-ALL = [entry.card.metric for entry in METRICS if "attention" not in entry.card.needs]
+ALL = [e.card.metric for e in METRICS if not {"attention", "layers"} & {*e.card.needs}]
 SYMMETRIC = ["psnr", "ssim", "lpips-alex", "lpips-vgg", "clip-similarity", "clip-person"]
 CLIP = ("clip-similarity", "clip-person")  # the tests' network is small and untrained
 

@@ -3,7 +3,7 @@
 ``run.json`` says who, on what, with which seed; ``results/<task_id>.png`` are the raw results;
 ``tasks/<task_id>.json`` says how each task ended and is written last; ``measured/<task_id>.json``
 holds seconds and peak memory, the only part that differs between two equal runs;
-``layers/<task_id>/<person_id>.png`` are there for erasers that make layers;
+``layers/<task_id>/<person_id>.png`` are there for erasers that make layers, and in the task's note;
 ``traces/<task_id>.npz`` and ``.png`` hold what a probe read (``erase --probe``).
 """
 
@@ -84,7 +84,7 @@ class RunFolder:
         return cls(path)
 
     def is_done(self, task_id: str) -> bool:
-        """Whether a task has ended well and its picture and trace are those it ended with.
+        """Whether a task has ended well and its picture, trace and layers are those it ended with.
 
         Raises:
             BadInput: its note is not one that this program writes.
@@ -99,6 +99,8 @@ class RunFolder:
         if values.get("status") != "ok" or values.get("sha256") != sha256_file(picture):
             return False
         noted = values.get("probe", {})
+        if self._layer_digests(task_id) != values.get("layers", {}):
+            return False
         return isinstance(noted, dict) and self._has_trace(task_id, noted)
 
     def keep(
@@ -109,14 +111,13 @@ class RunFolder:
         self._forget(name)
         data = encode_png(erasure.result)
         write_bytes(self._picture(name), data)
-        for person, layer in erasure.layers.items():
-            write_bytes(inside(self.path / "layers", f"{name}/{person}.png"), encode_png(layer))
+        layers = {person: encode_png(layer) for person, layer in erasure.layers.items()}
+        for person, content in layers.items():
+            write_bytes(inside(self.path / "layers", f"{name}/{person}.png"), content)
         if probed is not None:
-            for path, content in zip(
-                self._traces(name), (probed.trace, probed.picture), strict=True
-            ):
-                if content is not None:
-                    write_bytes(path, content)
+            for path, kept in zip(self._traces(name), (probed.trace, probed.picture), strict=True):
+                if kept is not None:
+                    write_bytes(path, kept)
         spent = {
             "seconds": number_or_none(round(cost.seconds, 6)),
             "peak_mb": number_or_none(round(cost.peak_mb, 3)),
@@ -124,7 +125,15 @@ class RunFolder:
         if cost.gpu_peak_mb is not None:
             spent["gpu_peak_mb"] = round(cost.gpu_peak_mb, 3)
         write_json(inside(self.path / "measured", f"{name}.json"), spent)
-        self._note(name, status="ok", reason=None, digest=sha256(data), seed=seed, probed=probed)
+        self._note(
+            name,
+            status="ok",
+            reason=None,
+            digest=sha256(data),
+            seed=seed,
+            probed=probed,
+            layers={person: sha256(content) for person, content in layers.items()},
+        )
 
     def fail(self, task_id: str, reason: str, *, seed: int) -> None:
         """Record that a task has no result, and why."""
@@ -145,6 +154,11 @@ class RunFolder:
             for path, digest in zip(self._traces(task_id), wanted, strict=True)
         )
 
+    def _layer_digests(self, task_id: str) -> dict[str, str]:
+        """Return the SHA-256 of each layer by person."""
+        files = inside(self.path / "layers", task_id).glob("[!.]*.png")
+        return {path.stem: sha256_file(path) for path in files}
+
     def _forget(self, task_id: str) -> None:
         inside(self.path / "tasks", f"{task_id}.json").unlink(missing_ok=True)
         self._picture(task_id).unlink(missing_ok=True)
@@ -162,6 +176,7 @@ class RunFolder:
         digest: str | None,
         seed: int,
         probed: Probed | None = None,
+        layers: Mapping[str, str] | None = None,
     ) -> None:
         note: dict[str, Any] = {
             "task_id": task_id,
@@ -172,6 +187,8 @@ class RunFolder:
         }
         if probed is not None:
             note["probe"] = probed.as_note()
+        if layers:
+            note["layers"] = dict(layers)
         write_json(inside(self.path / "tasks", f"{task_id}.json"), note)
 
 
