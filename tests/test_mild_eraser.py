@@ -22,6 +22,7 @@ from mild_bench.metrics.cag.regions import Regions
 from mild_bench.plugins import load_eraser
 from mild_bench.release import Release
 from mild_bench.run.erase import erase_release
+from mild_bench.run.score import score_runs
 from mild_bench.store import read_json
 from mild_bench.task import Task
 
@@ -74,6 +75,19 @@ def test_a_run_keeps_background_and_layers(weights: Path, release: Path, tmp_pat
     assert card["licence"] == "cc0-1.0"
     assert card["supports_attention_probe"]
     assert card["settings"]["scheduler"] == "DDIMScheduler"
+
+
+def test_its_layers_are_scored(weights: Path, release: Path, tmp_path: Path) -> None:
+    for name, more in (("with", ""), ("without", ",layers=off")):
+        spec = f"mild[folder={weights},steps=1{more}]"
+        erase_release(release, spec, tmp_path / name, limit=2)
+    records = score_runs([tmp_path / "with", tmp_path / "without"], workers=1)
+    layered, bare = (read_json(path)["tasks"][1] for path in records)
+    assert layered["kind"] == "occluder"  # one person: nobody else's layer can be in the way
+    assert layered["scores"]["recompose-psnr/visible/raw"] == 100
+    assert 0 < layered["scores"]["alpha-iou/whole/raw"] <= 1
+    assert bare["reasons"]["alpha-iou/whole/raw"] == "this eraser makes no layers"
+    assert bare["scores"]["psnr/hole/raw"] == layered["scores"]["psnr/hole/raw"]
 
 
 def test_the_answer_fits_the_task(weights: Path, task: Task) -> None:
