@@ -70,6 +70,7 @@ class MildEraser:
             output: MildOutput = self.pipeline(
                 self._input(task, seed),
                 num_inference_steps=chosen.steps,
+                strength=chosen.strength,
                 hmg=chosen.hmg,
                 sma=chosen.sma,
                 layers=chosen.layers,
@@ -168,6 +169,7 @@ def _card(settings: MildSettings, chosen: Mapping[str, Setting], folder: Path) -
         settings={
             **values,
             "steps": settings.steps or int(config["steps"]),
+            "strength": settings.strength or float(config.get("strength", 1)),
             "side": settings.side or int(config["side"]),
             "crop_side": int(config["crop_side"]),
             "margin": float(config["margin"]),

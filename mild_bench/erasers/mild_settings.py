@@ -23,8 +23,8 @@ DEVICES = ("auto", "cpu", "cuda")
 class MildSettings:
     """What can be chosen; docs/mild.md says what each does.
 
-    ``steps``, ``side`` None: those that the weights ask for. ``folder`` None: the weights of the
-    package.
+    ``steps``, ``strength``, ``side`` None: those that the weights ask for. ``folder`` None: the
+    weights of the package.
 
     Raises:
         BadInput: a value that is not allowed.
@@ -35,6 +35,7 @@ class MildSettings:
     layers: bool = True
     refine: bool = False
     steps: int | None = None
+    strength: float | None = None
     priors: str = "annotated"
     pose_model: str | None = None
     parsing_model: str | None = None
@@ -56,6 +57,8 @@ class MildSettings:
         choice(ERASER, "device", self.device, DEVICES)
         if self.steps is not None:
             whole(ERASER, "steps", self.steps, 1, 1000)
+        if self.strength is not None:
+            number(ERASER, "strength", self.strength, 0.01, 1)
         for name in ("drop", "swap"):
             number(ERASER, name, getattr(self, name), 0, 1)
         number(ERASER, "jitter", self.jitter, 0, 1000)
@@ -89,5 +92,7 @@ def from_spec(chosen: Mapping[str, Setting]) -> MildSettings:
     """
     known = [field.name for field in fields(MildSettings)]
     return MildSettings(
-        **given(ERASER, chosen, known, numbers=("drop", "jitter", "swap"), words=("hmg",))
+        **given(
+            ERASER, chosen, known, numbers=("strength", "drop", "jitter", "swap"), words=("hmg",)
+        )
     )

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,6 +25,12 @@ GREY = 0.5
 """What is not known; 0 to the autoencoder, as in the inpainting models of Stable Diffusion."""
 
 BACKGROUND = "background"
+
+Fill = Literal["grey", "smooth"]
+FILLS: tuple[Fill, ...] = get_args(Fill)
+"""What a hole holds in the background's picture: nothing, or its surroundings continued into it."""
+
+REACH = 3  # pixels that continuing looks at around each pixel
 LEAST_BOX = 16  # pixels: a smaller square shows nothing
 
 
@@ -41,7 +50,8 @@ class Branch:
     Attributes:
         name: ``background`` or the person's id.
         kind: its adapter.
-        picture: float 3 x height x width in [0, 1], grey where ``unknown``.
+        picture: float 3 x height x width in [0, 1], grey where ``unknown`` (or smooth, see
+            ``FILLS``).
         unknown: float height x width, 1 = to be painted.
         labels: integers height x width for spatially-modulated attention, 0 = what the branch
             goes on from: the background, or in a person's branch that person as far as it shows.
@@ -124,7 +134,13 @@ def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def background_branch(
-    picture: Tensor, hole: Tensor, people: Tensor, size: tuple[int, int], known: Known = NOTHING
+    picture: Tensor,
+    hole: Tensor,
+    people: Tensor,
+    size: tuple[int, int],
+    known: Known = NOTHING,
+    *,
+    fill: Fill = "grey",
 ) -> Branch:
     """Return the branch of the whole frame.
 
@@ -134,6 +150,7 @@ def background_branch(
         people: integers height x width: visible people, erased or not, 0 nobody.
         size: height and width of the branch.
         known: of the people who are erased.
+        fill: of the hole.
     """
     unknown = (_area(hole.float(), size) > 0).float()
     seen = resized(torch.where(hole, torch.full_like(picture, GREY), picture), size)
@@ -144,7 +161,7 @@ def background_branch(
     return Branch(
         name=BACKGROUND,
         kind="bg",
-        picture=torch.where(unknown > 0, torch.full_like(seen, GREY), seen),
+        picture=FILLERS[fill](seen, unknown),
         unknown=unknown,
         labels=labels[0, 0].long(),
         priors=Priors(
@@ -207,6 +224,24 @@ def complete_person(rgba: Tensor, box: Box, side: int) -> tuple[Tensor, Tensor]:
     alpha = cut(rgba[3:], box)
     share = resized(alpha, (side, side))
     return resized(cut(rgba[:3], box) * alpha, (side, side)) + GREY * (1 - share), share[0]
+
+
+def _greyed(picture: Tensor, unknown: Tensor) -> Tensor:
+    return torch.where(unknown > 0, torch.full_like(picture, GREY), picture)
+
+
+def _continued(picture: Tensor, unknown: Tensor) -> Tensor:
+    """Fill by Telea's fast marching (2004); grey where nothing is known."""
+    hole = (unknown > 0).cpu().numpy().astype(np.uint8)
+    if hole.all():
+        return _greyed(picture, unknown)
+    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    filled = cv2.inpaint(np.ascontiguousarray(pixels), hole, REACH, cv2.INPAINT_TELEA)
+    smooth = torch.from_numpy(filled).permute(2, 0, 1).to(picture) / 255
+    return torch.where(unknown > 0, smooth, picture)
+
+
+FILLERS = {"grey": _greyed, "smooth": _continued}
 
 
 def _start(span: tuple[int, int], side: int, length: int) -> int:

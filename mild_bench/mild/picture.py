@@ -13,6 +13,7 @@ from mild_bench.errors import BadInput
 from mild_bench.images import Grey, Mask, Rgb, check_mask, to_bchw
 from mild_bench.mild.branches import (
     Branch,
+    Fill,
     Known,
     background_branch,
     person_box,
@@ -80,15 +81,21 @@ class MildInput:
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes of the branches in pixels, and the margin about a person."""
+    """Sizes of the branches in pixels, the margin about a person, and what the hole holds."""
 
     frame: tuple[int, int]
     crop_side: int
     margin: float
+    fill: Fill = "grey"
 
 
 def picture_layout(
-    size: tuple[int, ...], side: int, crop_side: int, margin: float, multiple: int
+    size: tuple[int, ...],
+    side: int,
+    crop_side: int,
+    margin: float,
+    multiple: int,
+    fill: Fill = "grey",
 ) -> Layout:
     """Return the layout of a picture.
 
@@ -98,6 +105,7 @@ def picture_layout(
         crop_side: of a person's square.
         margin: about what shows of a person, as a share of its longer side.
         multiple: of all sides, in pixels.
+        fill: of the background's hole.
 
     Raises:
         BadInput: sides below ``multiple``.
@@ -109,7 +117,7 @@ def picture_layout(
         )
     scale = side / max(size)
     height, width = (max(round(length * scale / multiple), 1) * multiple for length in size)
-    return Layout((height, width), max(crop_side // multiple, 1) * multiple, margin)
+    return Layout((height, width), max(crop_side // multiple, 1) * multiple, margin, fill)
 
 
 def branches_of(given: MildInput, layout: Layout, *, layers: bool) -> list[Branch]:
@@ -117,7 +125,8 @@ def branches_of(given: MildInput, layout: Layout, *, layers: bool) -> list[Branc
     picture = to_bchw(given.picture)[0]
     hole = torch.from_numpy(given.hole.copy())
     people = torch.from_numpy(given.people.astype(np.int64))
-    background = background_branch(picture, hole, people, layout.frame, given.known(given.erase))
+    known = given.known(given.erase)
+    background = background_branch(picture, hole, people, layout.frame, known, fill=layout.fill)
     shown = [name for name in given.erase if layers and given.visible(name).any()]
     return [background, *(_person(given, picture, name, layout) for name in shown)]
 

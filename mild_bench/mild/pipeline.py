@@ -19,7 +19,7 @@ from mild_bench.errors import BadInput
 from mild_bench.images import composite, from_bchw
 from mild_bench.mild.adapters import AdapterSettings
 from mild_bench.mild.alpha_head import AlphaHead
-from mild_bench.mild.branches import BACKGROUND, Branch
+from mild_bench.mild.branches import BACKGROUND, Branch, Fill
 from mild_bench.mild.checkpoint import FOLDER, load_component, load_parts, save_parts
 from mild_bench.mild.hmg import HumanMorphologyGuidance, Mode
 from mild_bench.mild.latents import Codec
@@ -66,6 +66,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         rank_alpha: float = 16.0,
         targets: str = "attention",
         steps: int = 20,
+        fill: Fill = "grey",
+        strength: float = 1.0,
     ) -> None:
         """Put MILD's parts on the UNet; ``from_base`` makes untrained ones.
 
@@ -80,6 +82,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             margin: about what shows of a person, as a share of its longer side.
             rank, rank_alpha, targets: of the adapters.
             steps: of the scheduler, unless a call says otherwise.
+            fill: what the hole holds in the background's picture (``branches.FILLS``).
+            strength: share of the steps that the background takes, unless a call says otherwise.
 
         Raises:
             BadInput: parts that do not fit each other.
@@ -93,6 +97,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.register_to_config(
             side=side, crop_side=crop_side, margin=margin,
             rank=rank, rank_alpha=rank_alpha, targets=targets, steps=steps,
+            fill=fill, strength=strength,
         )  # fmt: skip
         self.codec = Codec(vae)
         self.network = MildNetwork(
@@ -182,6 +187,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         given: MildInput,
         *,
         num_inference_steps: int | None = None,
+        strength: float | None = None,
         hmg: Mode = "both",
         sma: bool = True,
         layers: bool = True,
@@ -198,6 +204,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         Args:
             given: picture, hole and people.
             num_inference_steps: of the scheduler; the model's own number when None.
+            strength: share of these that the background takes, in (0, 1]; below 1 it begins with
+                the filled hole. The model's own when None.
             hmg: which guidance; what ``given`` does not tell is replaced by null tokens.
             sma: whether spatially-modulated attention is on.
             layers: whether to paint the people; off is one background branch in one pass.
@@ -213,6 +221,9 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             BadInput: a setting out of range, or a prompt without a text encoder.
         """
         steps = int(self.config.steps) if num_inference_steps is None else num_inference_steps
+        share = float(self.config.strength) if strength is None else strength
+        if not 0 < share <= 1:
+            raise BadInput(f"pipeline: strength must be above 0 and at most 1, got {share:g}")
         if steps < 1 or chunk < 1:
             raise BadInput(
                 f"pipeline: num_inference_steps and chunk must be at least 1, got {steps} and "
@@ -221,6 +232,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         layout = picture_layout(
             given.picture.shape[:2], side or self.config.side,
             crop_side or self.config.crop_side, self.config.margin, self.multiple,
+            self.config.fill,
         )  # fmt: skip
         branches = branches_of(given, layout, layers=layers)
         groups = start_groups(
@@ -228,9 +240,10 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             steps=steps, mode=hmg,
             texts=self._texts(branches, prompt, person_prompt),
             generator=generator or torch.Generator().manual_seed(0),
+            strength=share,
         )  # fmt: skip
         self._denoise(groups, sma=sma, chunk=chunk, callback=callback_on_step_end)
-        settings = {"steps": steps, "hmg": hmg, "sma": sma, "layers": layers}
+        settings = {"steps": steps, "strength": share, "hmg": hmg, "sma": sma, "layers": layers}
         return self._output(given, groups, {**settings, "branches": len(branches)})
 
     def _denoise(
@@ -240,6 +253,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         with self.progress_bar(total=steps) as bar:
             for number in range(steps):
                 for group in groups:
+                    if number < group.first:
+                        continue
                     step_group(
                         self.network, group, group.scheduler.timesteps[number],
                         sma=sma, chunk=chunk, last=number == steps - 1, announce=self._announce,

@@ -26,6 +26,7 @@ class Group:
         latents: batch x channels x height x width.
         generators: one for each branch, so that no branch depends on its neighbours.
         alpha: of the person branches by name, height x width in [0, 1], after the last step.
+        first: the step that they begin at.
     """
 
     branches: tuple[Branch, ...]
@@ -34,6 +35,7 @@ class Group:
     latents: Tensor
     generators: list[torch.Generator]
     alpha: dict[str, Tensor]
+    first: int = 0
 
 
 def start_groups(
@@ -46,6 +48,7 @@ def start_groups(
     mode: Mode,
     texts: Sequence[Text | None],
     generator: torch.Generator,
+    strength: float = 1.0,
 ) -> list[Group]:
     """Sort branches by size and draw their noise.
 
@@ -55,15 +58,19 @@ def start_groups(
     Args:
         branches: the background first.
         texts: a row of text for each branch, or None.
+        strength: share of the steps that the background takes, in (0, 1]; below 1 it begins with
+            its own picture, the filled hole in it, under the noise of the step it begins at.
     """
+    late = min(round(steps * (1 - strength)), steps - 1)
+    begins = {branch.name: late if branch.kind == "bg" else 0 for branch in branches}
     seeds = [
         int(torch.randint(2**62, (), generator=generator, device=generator.device))
         for _ in branches
     ]
     rows = list(zip(branches, texts, seeds, strict=True))
     groups = []
-    for size in dict.fromkeys(branch.size for branch in branches):
-        members = [row for row in rows if row[0].size == size]
+    for size, first in dict.fromkeys((one.size, begins[one.name]) for one in branches):
+        members = [row for row in rows if (row[0].size, begins[row[0].name]) == (size, first)]
         own = copy.deepcopy(scheduler)
         own.set_timesteps(steps, device=network.device)
         condition = network.condition(
@@ -80,9 +87,10 @@ def start_groups(
                 branches=tuple(branch for branch, _, _ in members),
                 condition=condition,
                 scheduler=own,
-                latents=noise.to(condition.known) * own.init_noise_sigma,
+                latents=_begun(own, condition.known[:, 1:], noise.to(condition.known), first),
                 generators=generators,
                 alpha={},
+                first=first,
             )
         )
     return groups
@@ -118,6 +126,18 @@ def step_group(
             for row, alpha in zip(people, logits[:, 0].float().sigmoid(), strict=True):
                 group.alpha[members[row].name] = alpha
     group.latents = _step(group, torch.cat(pieces), timestep)
+
+
+def _begun(scheduler: Any, known: Tensor, noise: Tensor, first: int) -> Tensor:
+    """Return pure noise, or what is known under the noise of a later step."""
+    if not first:
+        pure: Tensor = noise * scheduler.init_noise_sigma
+        return pure
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    timestep = scheduler.timesteps[first : first + 1].expand(len(known))
+    begun: Tensor = scheduler.add_noise(known, noise, timestep)
+    return begun
 
 
 def _step(group: Group, noise: Tensor, timestep: Tensor) -> Tensor:

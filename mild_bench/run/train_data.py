@@ -93,7 +93,7 @@ class Examples:
 
     @property
     def _sizes(self) -> Sizes:
-        return Sizes(self.model.frame, self.model.crop, self.model.margin)
+        return Sizes(self.model.frame, self.model.crop, self.model.margin, self.stage.fill)
 
     def _scene(self, rng: np.random.Generator) -> Scene:
         return _read(self.files[int(rng.integers(len(self.files)))])
@@ -131,7 +131,7 @@ class Examples:
         picture = scene.recompose()
         if kind < 2 / 3:
             picture = vary_plate(rng, _plate(rng), self.model.frame * 2 // 3, self._how)
-        return [hole_sample(rng, picture, self.model.frame, outlines), *more]
+        return [hole_sample(rng, picture, self._sizes, outlines), *more]
 
 
 def batches(

@@ -20,6 +20,7 @@ from mild_bench.scene import Scene
 if TYPE_CHECKING:
     import torch
 
+    from mild_bench.mild.branches import Fill
     from mild_bench.mild.latents import Codec
     from mild_bench.mild.pipeline import MildPipeline
 
@@ -66,8 +67,8 @@ class Parts:
             module.to(device).requires_grad_(False)
         return parts
 
-    def pipeline(self) -> MildPipeline:
-        """Return MILD around the parts."""
+    def pipeline(self, fill: Fill = "grey") -> MildPipeline:
+        """Return MILD around the parts; the first call says what its hole holds."""
         from mild_bench.mild.pipeline import MildPipeline
 
         if self.mild is None:
@@ -75,7 +76,7 @@ class Parts:
             given: Any = self.base if self.base is not None else self
             self.mild = MildPipeline.from_base(
                 given, side=sizes.frame, crop_side=sizes.crop, margin=sizes.margin,
-                rank=sizes.rank, rank_alpha=sizes.rank_alpha, targets=sizes.targets,
+                rank=sizes.rank, rank_alpha=sizes.rank_alpha, targets=sizes.targets, fill=fill,
             )  # fmt: skip
         return self.mild
 
@@ -161,7 +162,7 @@ def _layers(
 
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        mild = parts.pipeline().to(device)
+        mild = parts.pipeline(stage.fill).to(device)
     encoders = [
         (tokenizer, encoder)
         for tokenizer, encoder in (
@@ -175,7 +176,7 @@ def _layers(
     trained = network.trainable()
     biases = {name: one for name, one in trained.items() if name.startswith("sma.")}
     rest = {name: one for name, one in trained.items() if name not in biases}
-    sizes = Sizes(settings.model.frame, settings.model.crop, settings.model.margin)
+    sizes = Sizes(settings.model.frame, settings.model.crop, settings.model.margin, stage.fill)
     to_read = samples_to_read(validation_scenes(examples.files, READ), sizes)
     row = None if text is None else text.row(0)
     return Stage(

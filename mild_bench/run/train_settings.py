@@ -94,6 +94,8 @@ class StageSettings(_Part):
         crop: pixels of the pictures (``autoencoder``).
         min_snr: gamma of min-SNR weighting, 0 for none.
         outside: weight of what is known already, next to 1 in the hole.
+        fill: what the hole holds in the background's picture: ``grey``, as inpainting models know
+            it, or ``smooth``, its surroundings continued into it (``base``, ``layers``).
         sma_off: share of steps without biases (``layers``).
         checkpoint_every, probe_every, log_every: steps; 0 never probes attention.
     """
@@ -111,6 +113,7 @@ class StageSettings(_Part):
     crop: int = Field(default=128, ge=64, le=1024)
     min_snr: float = Field(default=5.0, ge=0)
     outside: float = Field(default=0.2, ge=0, le=1)
+    fill: Literal["grey", "smooth"] = "grey"
     sma_off: float = Field(default=0.1, ge=0, lt=1)
     checkpoint_every: int = Field(default=500, ge=1)
     probe_every: int = Field(default=500, ge=0)

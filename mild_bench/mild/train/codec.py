@@ -41,5 +41,5 @@ class RememberingCodec(Codec):
         content = picture.detach().cpu().contiguous().numpy().tobytes()
         key = hashlib.blake2b(content, digest_size=16).digest()
         if key not in self._found:
-            self._found[key] = super().encode(picture, chunk=chunk)
+            self._found[key] = Codec.encode(self, picture, chunk=chunk)
         return self._found[key]

@@ -13,6 +13,7 @@ from mild_bench.images import Mask, Rgb, to_bchw
 from mild_bench.mild.branches import (
     Box,
     Branch,
+    Fill,
     Known,
     background_branch,
     complete_person,
@@ -36,11 +37,13 @@ class Sizes:
         frame: side of the frame.
         crop: side of a person's square.
         margin: about what shows of a person, as a share of its longer side.
+        fill: of the background's hole.
     """
 
     frame: int
     crop: int
     margin: float
+    fill: Fill = "grey"
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def erase_samples(
     """
     seen = in_sight(scene)
     if not seen:
-        return [hole_sample(rng, scene.recompose(), sizes.frame, [])]
+        return [hole_sample(rng, scene.recompose(), sizes, [])]
     count = int(rng.integers(1, len(seen) + 1))
     chosen = [seen[index] for index in sorted(rng.permutation(len(seen))[:count])]
     order = rng.permutation(count)[:people]
@@ -103,12 +106,13 @@ def erase_samples(
 
 
 def hole_sample(
-    rng: np.random.Generator, picture: Rgb, side: int, outlines: Sequence[Mask]
+    rng: np.random.Generator, picture: Rgb, sizes: Sizes, outlines: Sequence[Mask]
 ) -> Sample:
     """Make a random hole in a picture; what was there is to come back."""
+    side = sizes.frame
     truth = resized(to_bchw(picture)[0], (side, side)).clamp(0, 1)
     hole = torch.from_numpy(random_hole(rng, side, list(outlines)))
-    branch = background_branch(truth, hole, hole.long(), (side, side))
+    branch = background_branch(truth, hole, hole.long(), (side, side), fill=sizes.fill)
     return Sample(branch, truth).packed()
 
 
@@ -140,7 +144,9 @@ def _background(
     hole = torch.from_numpy(erase_hole(rng, scene, gone, change))
     size = (sizes.frame, sizes.frame)
     people = torch.from_numpy(scene.label_map().astype(np.int64))
-    branch = background_branch(to_bchw(before)[0], hole, people, size, _known(chosen))
+    branch = background_branch(
+        to_bchw(before)[0], hole, people, size, _known(chosen), fill=sizes.fill
+    )
     return Sample(branch, resized(to_bchw(after)[0], size).clamp(0, 1)).packed()
 
 
