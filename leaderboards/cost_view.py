@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mild_bench.leaderboards import numbers
 from mild_bench.leaderboards.curves import LARGE, Curve, Point, curve_plot, up_axis
-from mild_bench.leaderboards.damage import damage_curves, damaged
+from mild_bench.leaderboards.damage import undamaged_rows
 from mild_bench.leaderboards.page_data import PageParts, View
 from mild_bench.leaderboards.ranking import Board, Row
 from mild_bench.leaderboards.scatter import colour_class
@@ -17,12 +17,10 @@ from mild_bench.leaderboards.slices import MEASURED, Slice
 def cost_view(parts: PageParts) -> View:
     """Return what the section's template fills in.
 
-    Rows that are another row with damaged priors are in the tables but in no plot: they would
-    hide what they are drawn over.
+    Spoilt copies are in the tables but in no plot: they would hide what they are drawn over.
     """
     board = parts.board
-    spoilt = damaged(damage_curves(board))
-    rows = [row for row in board.rows if row.label not in spoilt]
+    rows = undamaged_rows(board)
     return {
         "sets": [
             {

@@ -6,7 +6,6 @@ are settings on the cards; which eraser has them does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mild_bench.leaderboards.ranking import Board, Column, Row
@@ -39,7 +38,8 @@ class Damage:
         value = row.record.eraser.settings.get(self.setting)
         if self.words:
             return float(self.words.index(value)) if value in self.words else None
-        return float(value) if type(value) in (int, float) else None
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(str(value)) if known else None
 
     def says(self, strength: float) -> str:
         """Write a strength."""
@@ -87,14 +87,19 @@ def damage_curves(board: Board) -> tuple[DamageCurve, ...]:
     return tuple(found)
 
 
-def damaged(curves: Sequence[DamageCurve]) -> frozenset[str]:
-    """Return the labels of all rows that stand on a curve with more than its least damage."""
-    return frozenset(
+def undamaged_rows(board: Board) -> tuple[Row, ...]:
+    """Return the real erasers without those that are another one with its priors spoilt.
+
+    Spoilt copies stand in tables and in the plots of damage. Another source of priors spoils
+    nothing: such a row is an eraser of its own.
+    """
+    spoilt = {
         row.label
-        for curve in curves
+        for curve in damage_curves(board)
         for strength, row in curve.points
-        if strength > curve.points[0][0]
-    )
+        if not curve.damage.words and strength > curve.points[0][0]
+    }
+    return tuple(row for row in board.rows if row.label not in spoilt)
 
 
 def shown_columns(board: Board) -> tuple[Column, ...]:

@@ -100,8 +100,8 @@ def _change(board: Board, first: Row, row: Row, column: Column, places: int) -> 
         return ""
     standing = board.standing
     names, values = standing.answered(column.key, standing.task_ids)
-    pair = [values[standing.labels.index(one.label)] for one in (row, first)]
-    found = standing.bootstrap.difference(*pair, standing.scenes(names))
+    worse, least = (values[standing.labels.index(one.label)] for one in (row, first))
+    found = standing.bootstrap.difference(worse, least, standing.scenes(names))
     sign = "+" if found.mean > 0 else ""
     if found.low is None or found.high is None:
         return f"{sign}{numbers.number(found.mean, places)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from mild_bench.leaderboards import numbers
+from mild_bench.leaderboards.damage import undamaged_rows
 from mild_bench.leaderboards.page_data import View, about_task
 from mild_bench.leaderboards.ranking import Board, Column, Row
 
@@ -22,7 +23,7 @@ def worst_tasks(board: Board, row: Row, count: int = WORST) -> list[tuple[str, f
 
 
 def failure_view(board: Board) -> list[View]:
-    """Return the worst tasks of every real eraser, and those that it has no result for.
+    """Return the worst tasks of every undamaged eraser, and those that it has no result for.
 
     Empty when there is no score that ranks.
     """
@@ -39,7 +40,7 @@ def failure_view(board: Board) -> list[View]:
             ],
             "without": _without(row),
         }
-        for row in board.rows
+        for row in undamaged_rows(board)
     ]
 
 
@@ -67,7 +68,7 @@ def _best(board: Board, row: Row, primary: Column, task_id: str, value: float) -
     """Say which other eraser did best on the task, so that a hard task is seen as one."""
     others = [
         (found[task_id], other.label)
-        for other in board.rows
+        for other in undamaged_rows(board)
         if other is not row and task_id in (found := _scores(other, primary))
     ]
     if not others:

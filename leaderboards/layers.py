@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mild_bench.leaderboards import numbers
-from mild_bench.leaderboards.damage import LAYER_METRICS, damage_curves, damaged, shown_columns
+from mild_bench.leaderboards.damage import LAYER_METRICS, shown_columns, undamaged_rows
 from mild_bench.leaderboards.layer_pictures import LayerPicture
 from mild_bench.leaderboards.ranking import Board, Row
 
@@ -42,13 +42,13 @@ class ShownLayers:
 def erasers_to_show(board: Board, having: Collection[str]) -> tuple[list[str], list[str]]:
     """Return whose layers to show, best first, and who is left out.
 
-    ``having`` are the labels of those who made some. Rows that are another row with damaged
-    priors are left out, and those after the first few.
+    ``having`` are the labels of those who made some. Spoilt copies are left out, and those after
+    the first few.
     """
-    spoilt = damaged(damage_curves(board))
-    found = [row.label for row in board.rows if row.label in having]
-    shown = [label for label in found if label not in spoilt][:MOST_ERASERS]
-    return shown, [label for label in found if label not in shown]
+    rows = undamaged_rows(board)
+    shown = [row.label for row in rows if row.label in having][:MOST_ERASERS]
+    others = [row.label for row in board.rows if row.label in having]
+    return shown, [label for label in others if label not in shown]
 
 
 def tasks_to_show(board: Board, row: Row, counts: Mapping[str, int]) -> tuple[ShownTask, ...]:

@@ -10,6 +10,7 @@ from mild_bench.leaderboards import numbers
 from mild_bench.leaderboards.attention import ShownTrace
 from mild_bench.leaderboards.controls import ControlCheck
 from mild_bench.leaderboards.correlation import Correlation
+from mild_bench.leaderboards.damage import undamaged_rows
 from mild_bench.leaderboards.layers import ShownLayers
 from mild_bench.leaderboards.pictures import Crop, TaskPictures
 from mild_bench.leaderboards.ranking import Board
@@ -45,9 +46,12 @@ class PageParts:
 
 
 def page_data(parts: PageParts) -> View:
-    """Return what the page's script reads: pictures, and scores of single tasks."""
+    """Return what the page's script reads: pictures, and scores of single tasks.
+
+    Spoilt copies have no pictures there: they would cost much and show little.
+    """
     board = parts.board
-    order = [row.label for row in (*board.rows, *board.controls)]
+    order = [row.label for row in (*undamaged_rows(board), *board.controls)]
     places = [board.standing.labels.index(label) for label in order]
     digits = [numbers.column_decimals(board, column) for column in board.headline]
     images: dict[str, int] = {}  # tasks of one scene share their input, "truth" shares the truth

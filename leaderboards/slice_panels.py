@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mild_bench.leaderboards import numbers, plots
+from mild_bench.leaderboards.damage import undamaged_rows
 from mild_bench.leaderboards.page_data import PageParts, View
 from mild_bench.leaderboards.ranking import Board, Column
 from mild_bench.leaderboards.slices import Slice
@@ -31,7 +32,7 @@ def slice_set(parts: PageParts, column: Column) -> View:
 
 
 def _panels(board: Board, one: Slice, key: str, ident: str, digits: int) -> View:
-    shown = {row.label: cells_of(board, one, key, row.label) for row in board.rows}
+    shown = {row.label: cells_of(board, one, key, row.label) for row in undamaged_rows(board)}
     axis = plots.panel_axis([cell for cells in shown.values() for cell in cells])
     levels = [level.name for level in one.levels]
     return {

@@ -157,6 +157,23 @@ def _sample_run(folder: Path, release: Release, name: str, place: int) -> Path:
     return run
 
 
+def add_layers(run: Path) -> None:
+    """Give a run a layer for each person who is erased: the box around what shows of them."""
+    for task in Release.open(run.parent / "release").tasks():
+        for number, name in enumerate(task.person_ids, start=1):
+            visible = task.people == number
+            if name not in task.erase or not visible.any():
+                continue
+            layer = np.zeros((*visible.shape, 4), np.uint8)
+            rows, columns = np.nonzero(visible)
+            box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            layer[box] = 255
+            layer[..., :3] = np.where(visible[..., None], task.input, (200, 30, 30))
+            layer[..., :3] *= layer[..., 3:] > 0
+            path = run / "layers" / task.task_id / f"{name}.png"
+            write_bytes(path, encode_png(layer))
+
+
 def _erase(task: Task, name: str, place: int) -> Rgb:
     assert task.truth is not None
     share = {"truth": 1.0, "copy-input": 0.0}.get(name, 0.8 - 0.1 * place)

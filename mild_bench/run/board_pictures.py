@@ -14,6 +14,7 @@ from PIL import Image
 from mild_bench.errors import BadInput
 from mild_bench.images import Rgb, composite, read_rgb
 from mild_bench.leaderboards.attention import ShownTrace, telling_tasks
+from mild_bench.leaderboards.damage import undamaged_rows
 from mild_bench.leaderboards.pictures import TaskPictures, task_pictures
 from mild_bench.leaderboards.ranking import Board
 from mild_bench.leaderboards.record import ReleaseInfo
@@ -61,18 +62,20 @@ def _recorded_release(run: Path) -> Path:
 def result_pictures(
     release: Release, board: Board, folders: Folders, size: int
 ) -> dict[str, TaskPictures]:
-    """Return the pictures of every task of the board, by task id.
+    """Return the pictures of every task of the board, by task id; spoilt copies have none.
 
     Raises:
         BadInput: a result that is not the one that was scored.
     """
     wanted = frozenset(board.standing.task_ids)
     raw = board.protocol.primary_mode == "raw"
+    labels = [row.label for row in (*undamaged_rows(board), *board.controls)]
+    shown = {label: folders[label] for label in labels if label in folders}
 
     def make(task: Task) -> tuple[str, TaskPictures]:
         results = {
             name: picture if raw else composite(picture, task.input, task.mask)
-            for name, folder in folders.items()
+            for name, folder in shown.items()
             if (picture := _result(folder, task)) is not None
         }
         return task.task_id, task_pictures(task.input, task.mask, task.truth, results, size=size)
@@ -131,7 +134,7 @@ def trace_pictures(board: Board, folders: Folders) -> dict[str, tuple[ShownTrace
         BadInput: a picture that is not the one that the run wrote.
     """
     found = {}
-    for row in board.rows:
+    for row in undamaged_rows(board):
         folder = folders.get(row.label)
         digests = {} if folder is None else trace_digests(folder, board.standing.task_ids)
         if folder is not None and digests:
