@@ -20,7 +20,7 @@ from mild_bench.leaderboards.layer_pictures import LONGEST, layer_picture
 from mild_bench.leaderboards.layers import MOST_ERASERS, erasers_to_show, tasks_to_show
 from mild_bench.leaderboards.ranking import rank_records
 from mild_bench.run.board import build_board
-from mild_bench.store import read_json, write_json
+from mild_bench.store import read_json, sha256, write_json
 
 
 def decode(uri: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -154,12 +154,23 @@ def test_failed_tasks_show_no_layers(runs: list[Path], tmp_path: Path) -> None:
     assert 'id="layers"' not in page
 
 
-@pytest.mark.parametrize("content", [b"no picture", encode_png(np.zeros((9, 9, 4), np.uint8))])
-def test_a_layer_that_does_not_fit_is_refused(
-    runs: list[Path], tmp_path: Path, content: bytes
+@pytest.mark.parametrize(
+    ("content", "noted", "said"),
+    [
+        (encode_png(np.zeros((96, 96, 4), np.uint8)), False, "the layer that the run wrote"),
+        (b"no picture", True, "expected a whole picture"),
+        (encode_png(np.zeros((9, 9, 4), np.uint8)), True, "a layer as large as its task"),
+    ],
+)
+def test_a_layer_that_is_another_or_does_not_fit_is_refused(
+    runs: list[Path], tmp_path: Path, content: bytes, noted: bool, said: str
 ) -> None:
     for path in (runs[0] / "layers").rglob("*.png"):
         path.write_bytes(content)
-    with pytest.raises(BadInput, match=r"layers.*(whole picture|erase this task again)"):
+    for note in (runs[0] / "tasks").iterdir() if noted else ():
+        values = read_json(note)
+        layers = dict.fromkeys(values["layers"], sha256(content))
+        write_json(note, {**values, "layers": layers})
+    with pytest.raises(BadInput, match=said):
         build_board(runs, tmp_path / "board", picture_size=96)
     assert not (tmp_path / "board").exists()

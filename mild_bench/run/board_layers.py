@@ -11,7 +11,7 @@ from mild_bench.leaderboards.layers import ShownLayers, erasers_to_show, tasks_t
 from mild_bench.leaderboards.ranking import Board
 from mild_bench.release import Release
 from mild_bench.run.board_pictures import Folders, ended_well
-from mild_bench.store import inside
+from mild_bench.store import inside, sha256_file
 from mild_bench.task import Task
 
 
@@ -19,48 +19,53 @@ def layer_pictures(release: Release, board: Board, folders: Folders, size: int) 
     """Return the layers of a few tasks of each eraser that made some.
 
     Raises:
-        BadInput: a layer that cannot be read or does not fit its task.
+        BadInput: a layer that is not the one that the run wrote, or does not fit its task.
     """
-    counts = {
-        row.label: _counts(folders[row.label], board.standing.task_ids)
+    noted = {
+        row.label: _noted(folders[row.label], board.standing.task_ids)
         for row in board.rows
         if row.label in folders
     }
-    labels, left_out = erasers_to_show(board, [name for name, found in counts.items() if found])
+    labels, left_out = erasers_to_show(board, [name for name, found in noted.items() if found])
     if not labels:
         return ShownLayers()
     first = next(row for row in board.rows if row.label == labels[0])
-    chosen = tasks_to_show(board, first, counts[first.label])
+    counts = {task_id: len(digests) for task_id, digests in noted[first.label].items()}
+    chosen = tasks_to_show(board, first, counts)
     layers: dict[str, dict[str, dict[str, LayerPicture]]] = {label: {} for label in labels}
     for task in release.tasks(frozenset(one.task_id for one in chosen)):
         for label in labels:
-            if task.task_id in counts[label]:
-                layers[label][task.task_id] = _layers(folders[label], task, size)
+            if digests := noted[label].get(task.task_id):
+                layers[label][task.task_id] = _layers(folders[label], task, digests, size)
     return ShownLayers(chosen, layers, tuple(left_out))
 
 
-def _counts(run: Path, task_ids: tuple[str, ...]) -> dict[str, int]:
-    """Return how many layers each task has; tasks without any are left out."""
-    if not (run / "layers").is_dir():
-        return {}
-    found = {
-        task_id: len(list(inside(run / "layers", task_id).glob("*.png")))
-        for task_id in task_ids
-        if ended_well(run, task_id)
-    }
-    return {task_id: count for task_id, count in found.items() if count}
+def _noted(run: Path, task_ids: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of each layer by task and person, as the run's notes promise them."""
+    notes = {task_id: ended_well(run, task_id) or {} for task_id in task_ids}
+    found = {task_id: note.get("layers") for task_id, note in notes.items()}
+    return {name: layers for name, layers in found.items() if layers and isinstance(layers, dict)}
 
 
-def _layers(run: Path, task: Task, size: int) -> dict[str, LayerPicture]:
+def _layers(run: Path, task: Task, digests: dict[str, str], size: int) -> dict[str, LayerPicture]:
     folder = inside(run / "layers", task.task_id)
     return {
-        name: layer_picture(_read(file, task), task.people == number, size=size)
+        name: layer_picture(
+            _read(inside(folder, f"{name}.png"), digests[name], task),
+            task.people == number,
+            size=size,
+        )
         for number, name in enumerate(task.person_ids, start=1)
-        if (file := inside(folder, f"{name}.png")).is_file()
+        if name in digests
     }
 
 
-def _read(file: Path, task: Task) -> Rgba:
+def _read(file: Path, digest: str, task: Task) -> Rgba:
+    if not file.is_file() or sha256_file(file) != digest:
+        raise BadInput(
+            f"{file}: expected the layer that the run wrote, got another or none; erase this task "
+            "again"
+        )
     layer = decode_png(file.read_bytes(), name=str(file))
     if layer.shape != (*task.mask.shape, 4):
         height, width = task.mask.shape
