@@ -10,10 +10,12 @@ from mild_bench.leaderboards import numbers
 from mild_bench.leaderboards.attention import ShownTrace
 from mild_bench.leaderboards.controls import ControlCheck
 from mild_bench.leaderboards.correlation import Correlation
+from mild_bench.leaderboards.damage import undamaged_rows
+from mild_bench.leaderboards.layers import ShownLayers
 from mild_bench.leaderboards.pictures import Crop, TaskPictures
 from mild_bench.leaderboards.ranking import Board
 from mild_bench.leaderboards.record import TaskRow
-from mild_bench.leaderboards.slices import Slice
+from mild_bench.leaderboards.slices import CostSlices, Slice
 
 View = dict[str, Any]
 
@@ -24,27 +26,32 @@ class PageParts:
 
     Attributes:
         slices: cut over the headline keys.
-        costs: seconds and memory by number of people.
+        costs: seconds, memory and attention by number of people.
         pictures: by task id; empty for a page without the slider.
         why_no_pictures: what to say then.
         correlations: of attention with other scores.
         traces: by label, pictures of what an eraser's model looked at.
+        layers: of the erasers that make some.
     """
 
     board: Board
     check: ControlCheck
     slices: tuple[Slice, ...]
-    costs: tuple[Slice, ...]
+    costs: tuple[CostSlices, ...]
     pictures: Mapping[str, TaskPictures]
     why_no_pictures: str = ""
     correlations: tuple[Correlation, ...] = ()
     traces: Mapping[str, tuple[ShownTrace, ...]] = field(default_factory=dict)
+    layers: ShownLayers = field(default_factory=ShownLayers)
 
 
 def page_data(parts: PageParts) -> View:
-    """Return what the page's script reads: pictures, and scores of single tasks."""
+    """Return what the page's script reads: pictures, and scores of single tasks.
+
+    Spoilt copies have no pictures there: they would cost much and show little.
+    """
     board = parts.board
-    order = [row.label for row in (*board.rows, *board.controls)]
+    order = [row.label for row in (*undamaged_rows(board), *board.controls)]
     places = [board.standing.labels.index(label) for label in order]
     digits = [numbers.column_decimals(board, column) for column in board.headline]
     images: dict[str, int] = {}  # tasks of one scene share their input, "truth" shares the truth
@@ -56,7 +63,7 @@ def page_data(parts: PageParts) -> View:
         rows = [board.standing.by_task[place].get(task_id) for place in places]
         tasks.append({
             "id": task_id,
-            "about": _about(board.standing.example[task_id]),
+            "about": about_task(board.standing.example[task_id]),
             "width": pictures.width,
             "height": pictures.height,
             "focus": pictures.focus,
@@ -80,7 +87,8 @@ def page_data(parts: PageParts) -> View:
     return {"erasers": order, "keys": titles, "images": list(images), "tasks": tasks}
 
 
-def _about(task: TaskRow) -> list[str]:
+def about_task(task: TaskRow) -> list[str]:
+    """Say in a few words what a task is like."""
     strata = task.strata
     facts = [f"erase: {task.kind}"]
     if isinstance(strata.get("people"), int):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mild_bench.images import Mask, Rgb
+from mild_bench.images import Mask, Rgb, Rgba
 
 QUALITY = 80
 MARGIN = 2  # pixels around a crop: lossy coding rings at its edges
@@ -83,8 +83,8 @@ def shrink(picture: Rgb, size: int) -> Rgb:
     return np.asarray(Image.fromarray(picture).resize(target, Image.Resampling.LANCZOS))
 
 
-def webp_uri(picture: Rgb, *, quality: int = QUALITY) -> str:
-    """Encode as a WebP data address; ``quality`` in [0, 100]."""
+def webp_uri(picture: Rgb | Rgba, *, quality: int = QUALITY) -> str:
+    """Encode as a WebP data address, alpha without loss; ``quality`` in [0, 100]."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(
         buffer, format="WEBP", quality=quality, method=4
@@ -113,17 +113,18 @@ def _crop(small: Rgb, other: Rgb) -> Crop:
     differs = (small != other).any(axis=2)
     if not differs.any():
         return Crop(0, 0, 0, 0, "")
-    x, y, width, height = _box(differs, MARGIN)
+    x, y, width, height = box(differs, MARGIN)
     return Crop(x, y, width, height, webp_uri(other[y : y + height, x : x + width]))
 
 
 def _focus(mask: Mask, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(shape[::-1])
     small = np.asarray(grey) > 0
-    return _box(small if small.any() else ~small, max(shape) // 16)
+    return box(small if small.any() else ~small, max(shape) // 16)
 
 
-def _box(where: npt.NDArray[np.bool_], margin: int) -> tuple[int, int, int, int]:
+def box(where: npt.NDArray[np.bool_], margin: int) -> tuple[int, int, int, int]:
+    """Return x, y, width and height around what is True, with a margin inside the frame."""
     height, width = where.shape
     rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
     x, y = max(int(columns[0]) - margin, 0), max(int(rows[0]) - margin, 0)

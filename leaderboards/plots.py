@@ -150,9 +150,9 @@ def ghosts(name: str, rows: Sequence[Sequence[Cell]], axis: Axis | None) -> Mark
     )
 
 
-def panel_axis(cells: Sequence[Cell], *, log: bool = False) -> Axis | None:
+def panel_axis(cells: Sequence[Cell]) -> Axis | None:
     """Return the axis that all panels of a slice share."""
-    return Axis.over(cells, start=LABEL_WIDTH, end=PANEL_WIDTH - RIGHT, log=log)
+    return Axis.over(cells, start=LABEL_WIDTH, end=PANEL_WIDTH - RIGHT)
 
 
 def cell_axis(cells: Sequence[Cell]) -> Axis | None:

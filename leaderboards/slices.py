@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from mild_bench.leaderboards.correlation import attention_columns
+from mild_bench.leaderboards.numbers import arrow
 from mild_bench.leaderboards.ranking import Board
 from mild_bench.leaderboards.record import TaskRow
 from mild_bench.leaderboards.standing import Cell
@@ -19,6 +21,7 @@ CHALLENGES = {
     "human_object": "human\u2013object",
     "human_background": "human\u2013background",
 }
+MEASURED = {"seconds": "Seconds per task", "peak_mb": "Peak memory, MB"}
 KINDS = ("all", "occluder", "occluded", "pair", "single", "free")
 
 
@@ -42,6 +45,14 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class CostSlices:
+    """Cost and attention by one count of people, each its own slice with one key."""
+
+    title: str
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True)
 class _Dimension:
     title: str
     ordered: bool
@@ -58,9 +69,14 @@ def slice_board(board: Board, keys: Sequence[str]) -> tuple[Slice, ...]:
     return tuple(one for one in found if one.levels)
 
 
-def cost_by_people(board: Board) -> tuple[Slice, Slice]:
-    """Return seconds and peak memory (MB) by the number of people, one cell per label."""
-    return _cost(board, "Seconds per task", "seconds"), _cost(board, "Peak memory, MB", "peak_mb")
+def cost_by_people(board: Board) -> tuple[CostSlices, ...]:
+    """Return seconds, peak memory and attention by people in the picture, then by people erased.
+
+    Attention is the first attention score that any eraser has. Keys of ``Level.cells`` are
+    ``seconds``, ``peak_mb`` and the score's key. A count that the records lack is left out.
+    """
+    found = [CostSlices(one.title, _costs(board, one)) for one in (_PEOPLE, _ERASED)]
+    return tuple(one for one in found if one.slices)
 
 
 def _cut(board: Board, dimension: _Dimension, keys: Sequence[str]) -> Slice:
@@ -85,11 +101,19 @@ def _groups(board: Board, dimension: _Dimension) -> dict[str, list[str]]:
     return groups
 
 
-def _cost(board: Board, title: str, field: str) -> Slice:
-    people = next(dimension for dimension in _DIMENSIONS if dimension.title == "Number of people")
+def _costs(board: Board, dimension: _Dimension) -> tuple[Slice, ...]:
+    measured = [_cost(board, dimension, title, field) for field, title in MEASURED.items()]
+    attention = [
+        replace(_cut(board, dimension, [column.key]), title=f"{column.card.title} {arrow(column)}")
+        for column in attention_columns(board)[:1]
+    ]
+    return tuple(one for one in (*measured, *attention) if one.levels)
+
+
+def _cost(board: Board, dimension: _Dimension, title: str, field: str) -> Slice:
     levels = []
     for name, task_ids in sorted(
-        _groups(board, people).items(), key=lambda item: people.order(item[0])
+        _groups(board, dimension).items(), key=lambda item: dimension.order(item[0])
     ):
         cells = tuple(_cost_cell(board, tasks, task_ids, field) for tasks in board.standing.by_task)
         scenes = len(set(board.standing.scenes(task_ids)))
@@ -148,10 +172,12 @@ def _number(name: str) -> tuple[float, str]:
     return (float(name) if name.isdigit() else float("inf"), name)
 
 
+_PEOPLE = _Dimension("Number of people", True, _column("people"), _number)
+_ERASED = _Dimension("People erased", True, _column("erased"), _number)
 _DIMENSIONS = (
     _Dimension("Challenge", False, _challenges, _listed([*CHALLENGES.values(), "none of them"])),
     _Dimension("Occlusion", True, _column("occlusion_bin"), _listed(list(BIN_EDGES))),
-    _Dimension("Number of people", True, _column("people"), _number),
+    _PEOPLE,
     _Dimension("Mask area", True, _area, _listed(_area_names())),
     _Dimension("Mask source", False, _column("mask_source"), _listed(["exact"])),
     _Dimension("Who is erased", False, lambda task: [task.kind], _listed(KINDS)),

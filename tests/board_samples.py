@@ -17,7 +17,7 @@ from mild_bench.leaderboards.record import Record, parse_record
 from mild_bench.protocol import PROTOCOLS
 from mild_bench.release import Release
 from mild_bench.score import MetricCard
-from mild_bench.store import canonical_json, sha256, write_bytes, write_json
+from mild_bench.store import canonical_json, read_json, sha256, write_bytes, write_json
 from mild_bench.task import Task
 
 ERROR = MetricCard(
@@ -155,6 +155,27 @@ def _sample_run(folder: Path, release: Release, name: str, place: int) -> Path:
     values.update(release={**about, "tasks": len(lines)}, tasks=lines)
     write_json(run / "record-mild.json", values)
     return run
+
+
+def add_layers(run: Path) -> None:
+    """Give a run a layer for each person who is erased: the box around what shows of them."""
+    for task in Release.open(run.parent / "release").tasks():
+        digests = {}
+        for number, name in enumerate(task.person_ids, start=1):
+            visible = task.people == number
+            if name not in task.erase or not visible.any():
+                continue
+            layer = np.zeros((*visible.shape, 4), np.uint8)
+            rows, columns = np.nonzero(visible)
+            box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            layer[box] = 255
+            layer[..., :3] = np.where(visible[..., None], task.input, (200, 30, 30))
+            layer[..., :3] *= layer[..., 3:] > 0
+            path = run / "layers" / task.task_id / f"{name}.png"
+            write_bytes(path, encode_png(layer))
+            digests[name] = sha256(encode_png(layer))
+        note = run / "tasks" / f"{task.task_id}.json"
+        write_json(note, {**read_json(note), "layers": digests})
 
 
 def _erase(task: Task, name: str, place: int) -> Rgb:

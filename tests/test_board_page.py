@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from attention_samples import add_traces
-from board_samples import PRIMARY, sample_record, sample_runs, without_task
+from board_samples import PRIMARY, add_layers, sample_record, sample_runs, without_task
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -41,8 +41,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def board(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A board of five runs; one failed on a task, the attention of another one was read."""
+    """A board of five runs; one failed on a task, another one has attention and layers."""
     add_traces(runs[2], seed=0)
+    add_layers(runs[2])
     poor = runs[3]
     record = read_json(poor / "record-mild.json")
     broken = without_task(record, FAILED_TASK, how="failed")
@@ -235,13 +236,37 @@ def test_metrics_of_other_regions_and_slices_can_be_chosen(page: Any) -> None:
 
 
 def test_worst_task_opens_in_the_comparison(page: Any) -> None:
-    button = page.find_elements("css selector", '.worst button[data-eraser="fair"]')[1]
-    task = button.get_attribute("data-task")
+    button = page.find_elements("css selector", '.worst button[data-open="fair"]')[1]
     assert len(button.find_elements("css selector", ".thumb img")) == 2
+    opens(page, button, "fair")
+
+
+def opens(page: Any, button: Any, label: str) -> None:
+    task = button.get_attribute("data-task")
     page.execute_script("arguments[0].click()", button)
-    assert find(page, "#right-tag").text == "fair"
+    assert find(page, "#right-tag").text == label
     options = texts(page, "#task option")
     assert options[int(find(page, "#task").get_property("value"))] == task
+
+
+def test_a_failure_shows_input_result_and_truth(page: Any) -> None:
+    case = find(page, '.cases button[data-open="fair"]')
+    shots = case.find_elements("css selector", ".thumb")
+    drawn = [len(shot.find_elements("css selector", "img")) for shot in shots]
+    assert drawn == [1, 2, 2]  # the input alone, and crops of the others over it
+    assert "best here" in case.text and "people" in case.text
+    opens(page, case, "fair")
+    assert REASON in find(page, "#failures").text
+
+
+def test_layers_stand_beside_their_background(page: Any) -> None:
+    row = find(page, ".layers[open] .layer-row")
+    frames = row.find_elements("css selector", ".frame")
+    assert [len(frame.find_elements("css selector", "img")) for frame in frames] == [1, 2]
+    assert all(frame.size["width"] > 50 for frame in frames)
+    layers = row.find_elements("css selector", ".checker img")
+    assert layers and all(layer.get_property("naturalWidth") > 0 for layer in layers)
+    opens(page, row.find_elements("css selector", "button")[1], "good")
 
 
 def test_dark_mode_follows_the_system_and_the_button(page: Any) -> None:

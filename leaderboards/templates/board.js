@@ -160,17 +160,28 @@
   });
   stage.addEventListener("pointermove", (event) => { if (stage.hasPointerCapture(event.pointerId)) follow(event); });
 
-  // The worst ten: thumbnails of what was erased; one opens above.
+  // Pictures in other sections, of what was erased or of the whole frame; their buttons open above.
   const places = new Map(data.tasks.map((task, place) => [task.id, place]));
+  const placeOf = (label) => String(data.erasers.indexOf(label));
+  for (const shot of all(".shot")) {
+    const task = data.tasks[places.get(shot.dataset.task)];
+    if (!task) continue;
+    const { show, eraser } = shot.dataset;
+    const choice = show === "result" ? placeOf(eraser) : show;
+    if (shot.classList.contains("frame")) {
+      const side = make("span", { className: "side" });
+      lay(side, task, choice);
+      shot.style.aspectRatio = `${task.width} / ${task.height}`;
+      shot.append(side);
+    } else shot.replaceWith(thumbnail(task, choice, task.focus));
+  }
   const open = (button) => {
-    go(places.get(button.dataset.task), { right: String(data.erasers.indexOf(button.dataset.eraser)) });
+    go(places.get(button.dataset.task), { right: placeOf(button.dataset.open) });
     one("#look").scrollIntoView();
   };
-  for (const button of all(".worst button")) {
-    const task = data.tasks[places.get(button.dataset.task)];
-    if (!task) { button.disabled = true; continue; }
-    one(".thumb", button).replaceWith(thumbnail(task, String(data.erasers.indexOf(button.dataset.eraser)), task.focus));
-    button.addEventListener("click", () => open(button));
+  for (const button of all("button[data-open]")) {
+    if (!places.has(button.dataset.task)) button.disabled = true;
+    else button.addEventListener("click", () => open(button));
   }
   go(0);
 })();
