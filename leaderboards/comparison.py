@@ -73,7 +73,8 @@ def compare(board: Board, first: str, second: str) -> tuple[Compared, ...]:
     for column in board.headline:
         values = board.standing.values(column.key, board.standing.task_ids)[rows]
         both = np.flatnonzero(~np.isnan(values).any(axis=0))
-        means, gap = (None, None), None
+        means: tuple[float | None, float | None] = (None, None)
+        gap = None
         if len(both):
             chosen = values[:, both]
             scenes = board.standing.scenes([board.standing.task_ids[int(one)] for one in both])
