@@ -32,6 +32,9 @@ board: $(READY)
 	for eraser in truth copy-input mean-fill blur telea navier-stokes biharmonic patchmatch; do \
 	  $(BIN)/mild-bench erase $(OUT)/mild-mini/release --eraser $$eraser --out $(OUT)/mild-mini/runs/$$eraser || exit 1; \
 	done
+	for settings in '' sma=off hmg=none hmg=pose hmg=parsing layers=off $(RAW); do \
+	  $(BIN)/mild-bench erase $(OUT)/mild-mini/release --eraser "mild[$$settings]" --probe cag --out "$(OUT)/mild-mini/runs/mild-$$settings" || exit 1; \
+	done
 	$(BIN)/mild-bench score $(OUT)/mild-mini/runs/*
 	$(BIN)/mild-bench board build $(OUT)/mild-mini/runs/* --out leaderboards/results/mild-mini/board --picture-size 256
 

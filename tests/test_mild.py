@@ -262,6 +262,42 @@ def test_a_tiny_autoencoder_does(tmp_path: Path) -> None:
     assert np.array_equal(first.painted, second.painted)
 
 
+@pytest.mark.parametrize("crop_side", [32, SIDE])
+def test_strength_shortens_the_backgrounds_way_only(milds: Mild, crop_side: int) -> None:
+    mild, given = milds("sd", crop_side), make_input(2, height=96, width=96)
+    parts: list[tuple[str, ...]] = []
+    handle = mild.unet.register_forward_pre_hook(lambda *_: parts.append(mild.attention_parts))
+    whole = final_latents(mild, given)
+    plain, parts[:] = sum("background" in one for one in parts), []
+    late = final_latents(mild, given, strength=0.5)
+    handle.remove()
+    assert plain == STEPS
+    assert sum("background" in one for one in parts) == STEPS - round(STEPS / 2)
+    assert not torch.allclose(late["background"], whole["background"], atol=1e-3)
+    for name in ("p1", "p2"):
+        assert torch.allclose(late[name], whole[name], atol=1e-4)
+    with pytest.raises(BadInput, match="strength must be above 0 and at most 1, got 0"):
+        mild(given, strength=0.0)
+
+
+def test_little_strength_stays_near_what_is_known(milds: Mild) -> None:
+    """At full length the background comes from noise; late, from the filled hole."""
+    mild, given = milds(), make_input(1, height=96, width=96)
+    (branch,) = branches_of(given, picture_layout((96, 96), SIDE, 32, 0.15, 8), layers=False)
+    known = Codec(mild.vae).encode(branch.picture[None])
+    found = []
+    for strength in (0.02, 1.0):
+        kept: list[torch.Tensor] = []
+
+        def keep(_pipe: Any, _step: int, _t: Any, now: dict[str, Any], kept: Any = kept) -> Any:
+            kept.append(now["latents"]["background"])
+            return now
+
+        mild(given, num_inference_steps=50, strength=strength, callback_on_step_end=keep)
+        found.append(float((kept[0] - known).square().mean()))
+    assert found[0] < 0.2 * found[1]
+
+
 def test_sma_off_is_the_model_with_zero_biases(milds: Mild) -> None:
     mild, given = milds(), make_input(2)
     on, off = (final_latents(mild, given, sma=sma) for sma in (True, False))

@@ -154,6 +154,22 @@ def test_branches_hide_what_is_to_be_painted() -> None:
     assert torch.equal(same.picture, first.picture)  # nothing but the person is looked at
 
 
+def test_a_smooth_hole_tells_nothing_of_who_was_in_it() -> None:
+    given = make_input(2)
+    layout = picture_layout((80, 96), 64, 32, 0.3, 8, "smooth")
+    grey = picture_layout((80, 96), 64, 32, 0.3, 8)
+    other = np.where(given.hole[..., None], 255 - given.picture, given.picture)
+    smooth, greyed = (branches_of(given, one, layers=False)[0] for one in (layout, grey))
+    again = branches_of(MildInput(**{**given.__dict__, "picture": other}), layout, layers=False)[0]
+    assert torch.equal(smooth.picture, again.picture)
+    outside = smooth.unknown == 0
+    assert torch.equal(smooth.picture[:, outside], greyed.picture[:, outside])
+    assert smooth.picture[:, ~outside].std() > 0.01
+    everything = MildInput(given.picture, np.ones((80, 96), bool), given.people, given.person_ids)
+    whole = branches_of(everything, layout, layers=False)[0]
+    assert (whole.picture == GREY).all()
+
+
 def test_keypoints_and_parts_move_with_the_crop() -> None:
     given = make_input(1)
     corner = tuple((20.0, 30.0, 2) for _ in range(17))

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mild_bench.curation.composing.pack import load_pack
-from mild_bench.run.train_record import CURVES, LOG, read_log
+from mild_bench.run.train_record import LOG, draw_curves, read_log
 from mild_bench.run.train_settings import TrainSettings
 
 RECORDS = "training"
@@ -57,7 +57,7 @@ def write_card(settings: TrainSettings, out: Path, pipeline: Path) -> None:
     (records / "config.yaml").write_text(config, encoding="utf-8")
     for stage in settings.stages:
         shutil.copyfile(out / stage.stage / LOG, records / f"{stage.stage}.jsonl")
-        shutil.copyfile(out / stage.stage / CURVES, records / f"{stage.stage}.png")
+        draw_curves(read_log(out / stage.stage), records / f"{stage.stage}.png")
     (pipeline / "README.md").write_text(_card(settings, out), encoding="utf-8")
 
 
