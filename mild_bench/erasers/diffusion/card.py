@@ -65,5 +65,6 @@ def model_card(folder: Path) -> tuple[str, tuple[str, ...]]:
         data = ModelCard.load(path, ignore_metadata_errors=True).data
     except Exception:  # a README is free text; a broken header is no reason to fail
         return "of the weights: unknown", ()
+    named = data.get("license_name") if data.license == "other" else None
     data_sets = [data.datasets] if isinstance(data.datasets, str) else data.datasets or []
-    return str(data.license or "of the weights: unknown"), tuple(str(name) for name in data_sets)
+    return str(named or data.license or "of the weights: unknown"), tuple(str(name) for name in data_sets)
