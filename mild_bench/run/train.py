@@ -13,6 +13,7 @@ from mild_bench.run.train_settings import StageSettings, TrainSettings, read_set
 from mild_bench.store import read_json, write_json
 
 if TYPE_CHECKING:
+    from mild_bench.curation.composing.pool_workspace import TrainScenes
     from mild_bench.run.train_model import Parts
 
 PIPELINE = "pipeline"
@@ -76,33 +77,40 @@ def train(
         raise BadInput(f"--minutes: expected more than 0, got {minutes:g}; leave it out for all")
     if workers < 0:
         raise BadInput(f"--workers: expected 0 or more processes, got {workers}")
+    from mild_bench.run.train_data import own_scenes
+
+    own = own_scenes(settings.data)
     accelerator = _accelerator(settings, cpu=cpu)
     with accelerator.main_process_first():
-        _claim(out, settings)
+        _claim(out, settings, own)
     until = None if minutes is None else time.monotonic() + 60 * minutes
-    files = _scenes(settings, pool or out / POOL, accelerator, workers)
+    files = _scenes(settings, pool or out / POOL, accelerator, workers, own)
     return _train(settings, out, accelerator, files, workers=workers, until=until)
 
 
 def _started(settings: TrainSettings, start: str | None) -> TrainSettings:
     if start is None:
         return settings
-    values = settings.model_dump()
-    values["model"]["start"] = start
+    values = settings.model_dump(exclude_unset=True)
+    values["model"] = {**values.get("model", {}), "start": start}
     values["stages"] = [stage for stage in values["stages"] if stage["stage"] == "layers"]
     return TrainSettings(**values)
 
 
-def _claim(out: Path, settings: TrainSettings) -> None:
+def _claim(out: Path, settings: TrainSettings, own: TrainScenes | None) -> None:
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: expected a folder to train in, got a file; name another")
     state = out / STATE
     if state.exists():
-        if read_json(state).get("hash") != settings.hash:
+        before = read_json(state)
+        if before.get("hash") != settings.hash:
             raise BadInput(f"{out}: holds a training of another config; name another folder")
+        if before.get("scenes") != (own and own.hash):
+            raise BadInput(f"{out}: holds a training on other scenes; name another folder")
     elif out.exists() and any(out.iterdir()):
         raise BadInput(f"{out}: expected a new folder or a training to go on with; name another")
-    write_json(state, {"hash": settings.hash, "settings": settings.model_dump(mode="json")})
+    about = {"hash": settings.hash, "settings": settings.model_dump(mode="json")}
+    write_json(state, about if own is None else {**about, "scenes": own.hash})
 
 
 def _accelerator(settings: TrainSettings, *, cpu: bool) -> Any:
@@ -120,12 +128,12 @@ def _accelerator(settings: TrainSettings, *, cpu: bool) -> Any:
 
 
 def _scenes(
-    settings: TrainSettings, pool: Path, accelerator: Any, workers: int
+    settings: TrainSettings, pool: Path, accelerator: Any, workers: int, own: TrainScenes | None
 ) -> tuple[Path, ...]:
     from mild_bench.run.train_data import find_scenes
 
     with accelerator.main_process_first():
-        files = find_scenes(settings.data, pool, seed=settings.seed, workers=workers)
+        files = find_scenes(settings.data, pool, seed=settings.seed, workers=workers, own=own)
     return tuple(files)
 
 
