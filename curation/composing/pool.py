@@ -61,6 +61,8 @@ def fill(make: Callable[[int], None], pool: Path, scenes: int, workers: int) -> 
     """Make the scenes that a pool lacks, each by its number; returns the files of all, in order."""
     files = [pool / f"{number:06d}.npz" for number in range(scenes)]
     missing = [number for number, file in enumerate(files) if not file.exists()]
+    if not missing:
+        return files
     with progress("composing", total=len(files), done=len(files) - len(missing)) as advance:
         for _ in _made(make, missing, workers):
             advance(1)

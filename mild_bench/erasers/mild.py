@@ -150,7 +150,7 @@ def package_card() -> EraserCard:
         MissingPart: there are no weights.
     """
     settings = MildSettings()
-    return _card(settings, {}, _folder(settings))
+    return _card(settings, {}, weights_folder(settings.folder))
 
 
 def _card(settings: MildSettings, chosen: Mapping[str, Setting], folder: Path) -> EraserCard:
