@@ -93,6 +93,13 @@ def test_every_stage_trains_on_a_workspace(workspace: Path, tmp_path: Path) -> N
     for stage in STAGES:
         lines = [line for line in read_log(tmp_path / "out" / stage) if "loss" in line]
         assert len(lines) == 2 and all(np.isfinite(line["loss"]) for line in lines)
+    card = (tmp_path / "out/pipeline/README.md").read_text()
+    own_hash = read_json(tmp_path / "out/train.json")["scenes"]
+    assert own_hash in card and "mild-bench-pack" not in card and "mild-mini" not in card
+    credits = {line for scene, _ in read_scenes(workspace) for line in scene.credits}
+    assert credits and all(f"- {line}" in card for line in credits)
+    again = read_settings(str(tmp_path / "out/pipeline/training/config.yaml"))
+    assert again.hash == read_settings(path).hash
     pooled = [read_pooled(file) for file in sorted((tmp_path / "out/scenes").glob("*.npz"))]
     assert {one.scene_id for one in pooled} == {f.name for f in scene_folders(workspace)}
     # A training goes on when its scenes moved, and only with them.
@@ -103,7 +110,6 @@ def test_every_stage_trains_on_a_workspace(workspace: Path, tmp_path: Path) -> N
     write_scene(moved, replace(scene, plate=255 - scene.plate), {})
     with pytest.raises(BadInput, match="holds a training on other scenes"):
         train(path, tmp_path / "out", cpu=True)
-    assert "scenes" in read_json(tmp_path / "out/train.json")
 
 
 def test_scenes_of_the_test_part_are_refused(workspace: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mild_bench.curation.releasing.release_rules import Candidate, candidates
 from mild_bench.curation.scene_folder import read_scene
 from mild_bench.errors import BadInput
 from mild_bench.scene import Layer, Scene
-from mild_bench.store import canonical_json, sha256, sha256_file
+from mild_bench.store import canonical_json, read_json, sha256, sha256_file
 
 MADE = "1"  # goes up when the same scenes would give other pictures
 LEARNT_FROM = "train"
@@ -29,10 +29,13 @@ class TrainScenes:
     Attributes:
         folders: of the scenes, by id; those that the ledger rejects are left out.
         hash: SHA-256 of what is in them, wherever they lie.
+        licences, credits: of their pictures.
     """
 
     folders: tuple[Path, ...]
     hash: str
+    licences: tuple[str, ...]
+    credits: tuple[str, ...]
 
 
 def train_scenes(workspace: Path) -> TrainScenes:
@@ -52,7 +55,13 @@ def train_scenes(workspace: Path) -> TrainScenes:
     if not kept:
         raise BadInput(f"{workspace}: expected scenes to learn from, got rejected ones only")
     files = {one.scene_id: _hashes(one) for one in kept}
-    return TrainScenes(tuple(one.folder for one in kept), sha256(canonical_json(files)))
+    about = [read_json(one.folder / "scene.json") for one in kept]
+    return TrainScenes(
+        folders=tuple(one.folder for one in kept),
+        hash=sha256(canonical_json(files)),
+        licences=tuple(sorted({str(one["licence"]) for one in about})),
+        credits=tuple(sorted({str(line) for one in about for line in one["credits"]})),
+    )
 
 
 def fill_from(scenes: TrainScenes, pool: Path, *, side: int, workers: int) -> list[Path]:

@@ -86,14 +86,14 @@ def train(
         _claim(out, settings, own, main=accelerator.is_main_process)
     until = None if minutes is None else time.monotonic() + 60 * minutes
     files = _scenes(settings, pool or out / POOL, accelerator, workers, own)
-    return _train(settings, out, accelerator, files, workers=workers, until=until)
+    return _train(settings, out, accelerator, files, own, workers=workers, until=until)
 
 
 def _started(settings: TrainSettings, start: str | None) -> TrainSettings:
     if start is None:
         return settings
-    values = settings.model_dump(exclude_unset=True)
-    values["model"] = {**values.get("model", {}), "start": start}
+    values = settings.model_dump()
+    values["model"]["start"] = start
     values["stages"] = [stage for stage in values["stages"] if stage["stage"] == "layers"]
     return TrainSettings(**values)
 
@@ -146,6 +146,7 @@ def _train(
     out: Path,
     accelerator: Any,
     files: Sequence[Path],
+    own: TrainScenes | None,
     *,
     workers: int,
     until: float | None,
@@ -180,7 +181,7 @@ def _train(
 
         dtype = getattr(torch, settings.weights)
         parts.pipeline().to(dtype=dtype).save_pretrained(out / PIPELINE)
-        write_card(settings, out, out / PIPELINE)
+        write_card(settings, out, out / PIPELINE, own, processes=accelerator.num_processes)
     return TrainSummary(out / PIPELINE, summary.stage, summary.steps, summary.of)
 
 

@@ -49,9 +49,16 @@ class DataSettings(_Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
-        if self.workspace is not None and (both := {"recipe", "scenes"} & self.model_fields_set):
+        if self.workspace is None:
+            return self
+        given = [
+            name
+            for name in ("recipe", "scenes")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if given:
             raise ValueError(
-                f"a workspace's scenes are there already; leave out {' and '.join(sorted(both))}"
+                f"a workspace's scenes are there already; leave out {' and '.join(given)}"
             )
         return self
 
