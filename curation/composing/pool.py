@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -42,7 +42,7 @@ def fill_pool(recipe: Recipe, pool: Path, *, workers: int) -> list[Path]:
     return fill(partial(_make, recipe, pool), pool, recipe.scenes, workers)
 
 
-def claim_pool(pool: Path, made_by: dict[str, str]) -> None:
+def claim_pool(pool: Path, made_by: Mapping[str, str | int]) -> None:
     """Say in a pool's folder what makes its scenes.
 
     Raises:
@@ -52,7 +52,7 @@ def claim_pool(pool: Path, made_by: dict[str, str]) -> None:
     if pool.exists() and not (pool.is_dir() and about.is_file()):
         raise BadInput(f"{pool}: expected a new folder or a pool of scenes; name another")
     if not about.exists():
-        write_json(about, made_by)
+        write_json(about, dict(made_by))
     elif read_json(about) != made_by:
         raise BadInput(f"{pool}: holds scenes of another recipe or version; name another folder")
 
