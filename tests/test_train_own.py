@@ -125,7 +125,7 @@ def test_what_cannot_be_learnt_from_is_said(workspace: Path, tmp_path: Path) -> 
     with pytest.raises(BadInput, match="expected a workspace with scenes, found none"):
         train(config(tmp_path, tmp_path / "nothing"), tmp_path / "out", cpu=True)
     with pytest.raises(BadInput, match=r"data: .*leave out recipe and scenes"):
-        read_settings(config(tmp_path, workspace, recipe="mild-mini-train", scenes=3))
+        read_settings(config(tmp_path, workspace, recipe="mine.yaml", scenes=3))
     scenes = train_scenes(workspace)
     fill_from(scenes, tmp_path / "pool", side=128, workers=0)
     with pytest.raises(BadInput, match="another recipe or version"):

@@ -9,12 +9,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mild_bench.curation.composing.pool import claim_pool, fill, write_pooled
 from mild_bench.curation.releasing.release_rules import Candidate, candidates
 from mild_bench.curation.scene_folder import read_scene
 from mild_bench.errors import BadInput
+from mild_bench.images import Rgba
 from mild_bench.scene import Layer, Scene
 from mild_bench.store import canonical_json, read_json, sha256, sha256_file
 
@@ -108,16 +108,23 @@ def _hashes(one: Candidate) -> dict[str, str]:
 def _layer(layer: Layer, size: tuple[int, int]) -> Layer:
     high, wide = layer.rgba.shape[:2]
     across, down = size[0] / wide, size[1] / high
-    # Colours where nothing is must not bleed in: Pillow's "a" is premultiplied.
-    small = Image.fromarray(layer.rgba).convert("RGBa").resize(size, Image.Resampling.BOX)
     nearest = cv2.INTER_NEAREST
     return replace(
         layer,
-        rgba=np.asarray(small.convert("RGBA")),
+        rgba=_averaged_rgba(layer.rgba, size),
         effect=None if layer.effect is None else _averaged(layer.effect, size),
         parts=None if layer.parts is None else cv2.resize(layer.parts, size, interpolation=nearest),
         keypoints=tuple((x * across, y * down, seen) for x, y, seen in layer.keypoints),
     )
+
+
+def _averaged_rgba(rgba: Rgba, size: tuple[int, int]) -> Rgba:
+    """Scale with colours weighted by alpha: those where nothing is must not bleed in."""
+    alpha = rgba[..., 3:].astype(np.float32)
+    mixed = _averaged(np.concatenate([rgba[..., :3] * alpha, alpha], axis=2), size)
+    colour = mixed[..., :3] / np.maximum(mixed[..., 3:], 1e-6)
+    straight = np.concatenate([colour, mixed[..., 3:]], axis=2)
+    return np.asarray(np.floor(straight + 0.5).clip(0, 255).astype(np.uint8))
 
 
 def _averaged(picture: Any, size: tuple[int, int]) -> Any:
