@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 READY := $(VENV)/.ready
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
-CODE := mild_bench curation metrics leaderboards tests benchmarks docs
+CODE := mild_bench curation metrics leaderboards tests benchmarks examples docs
 
 .PHONY: demo test check bench board clean
 

@@ -2,14 +2,15 @@
 
 ``POOL/pool.json`` says what made it; ``POOL/<number>.npz`` is one scene, its layers cut to what
 they cover. Scenes are pure functions of recipe, number and pack: a pool that is stopped and started
-again ends the same, and a larger one keeps the first scenes.
+again ends the same, and a larger one keeps the first scenes. ``pool_workspace`` fills one with
+scenes that are there already.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -37,17 +38,57 @@ def fill_pool(recipe: Recipe, pool: Path, *, workers: int) -> list[Path]:
         BadInput: the folder holds another recipe's scenes, or nothing fits the recipe.
     """
     made_by = {"recipe_hash": recipe.hash, "pack": load_pack(recipe.split).hash, "by": COMPOSER}
-    if pool.exists() and not (pool.is_dir() and (pool / "pool.json").is_file()):
+    claim_pool(pool, made_by)
+    return fill(partial(_make, recipe, pool), pool, recipe.scenes, workers)
+
+
+def claim_pool(pool: Path, made_by: Mapping[str, str | int]) -> None:
+    """Say in a pool's folder what makes its scenes.
+
+    Raises:
+        BadInput: something else made those in it, or it is no pool.
+    """
+    about = pool / "pool.json"
+    if pool.exists() and not (pool.is_dir() and about.is_file()):
         raise BadInput(f"{pool}: expected a new folder or a pool of scenes; name another")
-    if (pool / "pool.json").exists() and read_json(pool / "pool.json") != made_by:
+    if not about.exists():
+        write_json(about, dict(made_by))
+    elif read_json(about) != made_by:
         raise BadInput(f"{pool}: holds scenes of another recipe or version; name another folder")
-    write_json(pool / "pool.json", made_by)
-    files = [pool / f"{number:06d}.npz" for number in range(recipe.scenes)]
+
+
+def fill(make: Callable[[int], None], pool: Path, scenes: int, workers: int) -> list[Path]:
+    """Make the scenes that a pool lacks, each by its number; returns the files of all, in order."""
+    files = [pool / f"{number:06d}.npz" for number in range(scenes)]
     missing = [number for number, file in enumerate(files) if not file.exists()]
+    if not missing:
+        return files
     with progress("composing", total=len(files), done=len(files) - len(missing)) as advance:
-        for _ in _made(partial(_make, recipe, pool), missing, workers):
+        for _ in _made(make, missing, workers):
             advance(1)
     return files
+
+
+def write_pooled(scene: Scene, pool: Path, number: int) -> None:
+    """Write a scene to a pool. Atomic."""
+    arrays: dict[str, Any] = {"plate": scene.plate}
+    layers = []
+    for index, layer in enumerate(scene.layers):
+        box = _box(layer)
+        arrays[f"{index}.rgba"] = _cut(layer.rgba, box)
+        if layer.parts is not None:
+            arrays[f"{index}.parts"] = _cut(layer.parts, box)
+        if layer.effect is not None:
+            arrays[f"{index}.effect"] = layer.effect
+        about = {name: getattr(layer, name) for name in SAME}
+        layers.append({**about, "at": box[:2], "keypoints": layer.keypoints})
+    about = {
+        "scene_id": scene.scene_id, "split": scene.split, "group": scene.group,
+        "provenance": scene.provenance, "layers": layers,
+    }  # fmt: skip
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)
+    write_bytes(pool / f"{number:06d}.npz", buffer.getvalue())
 
 
 def read_pooled(file: Path) -> Scene:
@@ -89,7 +130,7 @@ def _layer(about: dict[str, Any], start: str, cuts: dict[str, Any], size: Any) -
     )
 
 
-def _made(make: Any, numbers: list[int], workers: int) -> Iterator[None]:
+def _made(make: Callable[[int], None], numbers: list[int], workers: int) -> Iterator[None]:
     if workers <= 1:
         yield from map(make, numbers)
         return
@@ -98,25 +139,7 @@ def _made(make: Any, numbers: list[int], workers: int) -> Iterator[None]:
 
 
 def _make(recipe: Recipe, pool: Path, number: int) -> None:
-    scene = sketch_scene(recipe, number, load_pack(recipe.split))
-    arrays: dict[str, Any] = {"plate": scene.plate}
-    layers = []
-    for index, layer in enumerate(scene.layers):
-        box = _box(layer)
-        arrays[f"{index}.rgba"] = _cut(layer.rgba, box)
-        if layer.parts is not None:
-            arrays[f"{index}.parts"] = _cut(layer.parts, box)
-        if layer.effect is not None:
-            arrays[f"{index}.effect"] = layer.effect
-        about = {name: getattr(layer, name) for name in SAME}
-        layers.append({**about, "at": box[:2], "keypoints": layer.keypoints})
-    about = {
-        "scene_id": scene.scene_id, "split": scene.split, "group": scene.group,
-        "provenance": scene.provenance, "layers": layers,
-    }  # fmt: skip
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)
-    write_bytes(pool / f"{number:06d}.npz", buffer.getvalue())
+    write_pooled(sketch_scene(recipe, number, load_pack(recipe.split)), pool, number)
 
 
 def _box(layer: Layer) -> tuple[int, int, int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,13 @@ import numpy as np
 from mild_bench import __version__
 from mild_bench.erasers.diffusion.card import model_card
 from mild_bench.erasers.diffusion.eraser import PreparedTask
-from mild_bench.erasers.diffusion.fit import dilate, fit
+from mild_bench.erasers.diffusion.fit import fit
 from mild_bench.erasers.diffusion.folder import fingerprint
 from mild_bench.erasers.diffusion.quiet import quiet
 from mild_bench.erasers.mild_settings import ERASER, MildSettings, from_spec
 from mild_bench.erasers.settings import board_name
 from mild_bench.erasure import EraserCard, Erasure, Setting, TaskHook
 from mild_bench.errors import BadInput, MissingPart
-from mild_bench.images import Mask, Rgb
 from mild_bench.store import read_json
 from mild_bench.task import Task, task_seed
 
@@ -78,13 +77,15 @@ class MildEraser:
                 chunk=chosen.chunk,
                 generator=torch.Generator().manual_seed(seed),
             )
-        return _refined(output, task.input, seed) if chosen.refine else output
+        return output.refined(seed=seed) if chosen.refine else output
 
     def prepare(self, task: Task) -> PreparedTask:
         """Return the task as the background branch sees it."""
+        from mild_bench.mild.picture import with_rim
+
         pipeline = self.pipeline
         side = self.settings.side or int(pipeline.config.side)
-        wide = _hole(task, self.settings.dilate)
+        wide = with_rim(task.mask, self.settings.dilate)
         placed = fit(wide, "resize", side=side, multiple=pipeline.multiple, margin=0)
         return PreparedTask(
             task=task,
@@ -102,11 +103,11 @@ class MildEraser:
     def _input(self, task: Task, seed: int) -> MildInput:
         from mild_bench.mild.degrading import degraded
         from mild_bench.mild.detecting import detected
-        from mild_bench.mild.picture import MildInput
+        from mild_bench.mild.picture import MildInput, with_rim
 
         given = MildInput(
             picture=task.input,
-            hole=_hole(task, self.settings.dilate),
+            hole=with_rim(task.mask, self.settings.dilate),
             people=task.people,
             person_ids=task.person_ids,
             erase=task.erase,
@@ -128,7 +129,7 @@ def mild(**chosen: Setting) -> MildEraser:
         MissingPart: there are no weights, or no such device.
     """
     settings = from_spec(chosen)
-    folder = _folder(settings)
+    folder = weights_folder(settings.folder)
     from mild_bench.mild.detecting import ParsingDetector, PoseDetector
     from mild_bench.mild.pipeline import MildPipeline
 
@@ -149,7 +150,7 @@ def package_card() -> EraserCard:
         MissingPart: there are no weights.
     """
     settings = MildSettings()
-    return _card(settings, {}, _folder(settings))
+    return _card(settings, {}, weights_folder(settings.folder))
 
 
 def _card(settings: MildSettings, chosen: Mapping[str, Setting], folder: Path) -> EraserCard:
@@ -180,11 +181,17 @@ def _card(settings: MildSettings, chosen: Mapping[str, Setting], folder: Path) -
     )
 
 
-def _folder(settings: MildSettings) -> Path:
-    folder = WEIGHTS if settings.folder is None else Path(settings.folder).expanduser()
+def weights_folder(named: str | None = None) -> Path:
+    """Return the folder of a saved MildPipeline: the named one, or the package's own.
+
+    Raises:
+        BadInput: none is there.
+        MissingPart: the package comes without.
+    """
+    folder = WEIGHTS if named is None else Path(named).expanduser()
     if (folder / "model_index.json").is_file():
         return folder
-    if settings.folder is None:
+    if named is None:
         raise MissingPart(
             f"{ERASER}: this installation comes without weights; train some with "
             f"'mild-bench train' and name their folder: {ERASER}[folder=DIR]"
@@ -203,17 +210,3 @@ def _device(name: str) -> str:
     if name == "cuda" and not cuda.is_available():
         raise MissingPart(f"{ERASER}: there is no cuda device here; write device=cpu")
     return name
-
-
-def _refined(output: MildOutput, picture: Rgb, seed: int) -> MildOutput:
-    from mild_bench.mild.patch_synthesis import synthesise
-
-    sharp = synthesise(picture, output.hole, output.painted, seed=seed)
-    painted = np.where(output.hole[..., None], sharp, output.painted)
-    return replace(output, background=sharp, painted=painted)
-
-
-def _hole(task: Task, pixels: int) -> Mask:
-    """Grow the mask, but not over the whole picture: something must be left to look at."""
-    wide = dilate(task.mask, pixels)
-    return task.mask if wide.all() else wide

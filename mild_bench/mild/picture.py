@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,10 @@ from mild_bench.mild.branches import (
     person_branch,
     resized,
 )
+from mild_bench.mild.train.holes import grown
 from mild_bench.scene import Keypoint
+
+RIM = 8  # pixels by which a hole is larger than its masks, as no mask is exact
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class MildInput:
     parts: Mapping[str, Grey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        strange = sorted({*self.erase, *self.keypoints, *self.parts} - set(self.person_ids))
+        if strange:
+            raise BadInput(
+                f"erase: expected ids among {', '.join(self.person_ids) or 'none'}, got "
+                f"{', '.join(strange)}"
+            )
         if self.picture.ndim != 3 or self.picture.shape[2] != 3 or self.picture.dtype != np.uint8:
             raise BadInput(f"picture: expected uint8 h x w x 3, got {self.picture.shape}")
         size = (self.picture.shape[0], self.picture.shape[1])
@@ -56,12 +65,39 @@ class MildInput:
         for name, one in (("people", self.people), *self.parts.items()):
             if one.shape != size:
                 raise BadInput(f"{name}: expected the picture's size {size}, got {one.shape}")
-        strange = sorted({*self.erase, *self.keypoints, *self.parts} - set(self.person_ids))
-        if strange:
-            raise BadInput(
-                f"erase: expected ids among {', '.join(self.person_ids) or 'none'}, got "
-                f"{', '.join(strange)}"
-            )
+
+    @classmethod
+    def from_masks(
+        cls,
+        picture: Rgb,
+        masks: Mapping[str, Mask],
+        *,
+        erase: Sequence[str],
+        also: Mask | None = None,
+        grow: int = RIM,
+    ) -> MildInput:
+        """Return the input for a picture of one's own.
+
+        Args:
+            picture: uint8 height x width x 3.
+            masks: where each person shows, erased or not, by name, bool height x width; where two
+                overlap, the later one shows.
+            erase: names of those to erase.
+            also: what else to erase: their shadows, what they hold.
+            grow: pixels by which the hole is larger than all that.
+
+        Raises:
+            BadInput: unknown names, or masks that are empty or of another size.
+        """
+        size = (picture.shape[0], picture.shape[1])
+        people = np.zeros(size, np.uint8)
+        hole = np.zeros(size, np.bool_)
+        for number, (name, mask) in enumerate(masks.items(), start=1):
+            people[check_mask(mask, size, name=f"mask of {name}")] = number
+            hole |= mask if name in erase else False
+        if also is not None:
+            hole |= check_mask(also, size, name="mask of what else to erase")
+        return cls(picture, with_rim(hole, grow), people, tuple(masks), tuple(erase))
 
     def visible(self, name: str) -> Mask:
         """Return where a person shows."""
@@ -77,6 +113,12 @@ class MildInput:
     def back(self, painted: Tensor) -> Tensor:
         """Return the network's frame, 3 x height x width, at the picture's size."""
         return resized(painted.cpu(), (self.picture.shape[0], self.picture.shape[1]))
+
+
+def with_rim(mask: Mask, pixels: int) -> Mask:
+    """Grow a mask, but not over the whole picture: something must be left to look at."""
+    wide = grown(mask, pixels)
+    return mask if wide.all() else wide
 
 
 @dataclass(frozen=True)

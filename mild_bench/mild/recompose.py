@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,20 @@ class MildOutput:
     layers: Mapping[str, Rgba]
     hole: Mask
     metadata: Mapping[str, object] = field(default_factory=dict)
+
+    def refined(self, *, seed: int = 0) -> MildOutput:
+        """Return it with patches of what is known instead of the painted background.
+
+        They are chosen to look like it: texture for what a small network painted. Layers stay.
+
+        Args:
+            seed: of the search for patches.
+        """
+        from mild_bench.mild.patch_synthesis import synthesise
+
+        sharp = synthesise(self.background, self.hole, self.painted, seed=seed)
+        painted = np.where(self.hole[..., None], sharp, self.painted)
+        return replace(self, background=sharp, painted=painted)
 
     def recompose(
         self,

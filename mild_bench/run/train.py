@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from mild_bench.run.train_settings import StageSettings, TrainSettings, read_set
 from mild_bench.store import read_json, write_json
 
 if TYPE_CHECKING:
+    from mild_bench.curation.composing.pool_workspace import TrainScenes
     from mild_bench.run.train_model import Parts
 
 PIPELINE = "pipeline"
 POOL = "scenes"
 STATE = "train.json"
-CPU_THREADS_PER_WORKER = 4
+COMPOSING = timedelta(hours=12)  # that the first process may take for scenes while others wait
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,15 @@ def train(
         raise BadInput(f"--minutes: expected more than 0, got {minutes:g}; leave it out for all")
     if workers < 0:
         raise BadInput(f"--workers: expected 0 or more processes, got {workers}")
+    from mild_bench.run.train_data import own_scenes
+
+    own = own_scenes(settings.data)
     accelerator = _accelerator(settings, cpu=cpu)
     with accelerator.main_process_first():
-        _claim(out, settings)
+        _claim(out, settings, own, main=accelerator.is_main_process)
     until = None if minutes is None else time.monotonic() + 60 * minutes
-    files = _scenes(settings, pool or out / POOL, accelerator, workers)
-    return _train(settings, out, accelerator, files, workers=workers, until=until)
+    files = _scenes(settings, pool or out / POOL, accelerator, workers, own)
+    return _train(settings, out, accelerator, files, own, workers=workers, until=until)
 
 
 def _started(settings: TrainSettings, start: str | None) -> TrainSettings:
@@ -93,39 +98,46 @@ def _started(settings: TrainSettings, start: str | None) -> TrainSettings:
     return TrainSettings(**values)
 
 
-def _claim(out: Path, settings: TrainSettings) -> None:
+def _claim(out: Path, settings: TrainSettings, own: TrainScenes | None, *, main: bool) -> None:
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: expected a folder to train in, got a file; name another")
     state = out / STATE
     if state.exists():
-        if read_json(state).get("hash") != settings.hash:
+        before = read_json(state)
+        if before.get("hash") != settings.hash:
             raise BadInput(f"{out}: holds a training of another config; name another folder")
+        if before.get("scenes") != (own and own.hash):
+            raise BadInput(f"{out}: holds a training on other scenes; name another folder")
     elif out.exists() and any(out.iterdir()):
         raise BadInput(f"{out}: expected a new folder or a training to go on with; name another")
-    write_json(state, {"hash": settings.hash, "settings": settings.model_dump(mode="json")})
+    about = {"hash": settings.hash, "settings": settings.model_dump(mode="json")}
+    if main:
+        write_json(state, about if own is None else {**about, "scenes": own.hash})
 
 
 def _accelerator(settings: TrainSettings, *, cpu: bool) -> Any:
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     if settings.precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise BadInput("precision: fp16 needs a GPU; use bf16 or no")
     AcceleratorState._reset_state()  # of a training before this one in the same process
     # A step without guidance, or without people, leaves parameters unused.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision=settings.precision, cpu=cpu, kwargs_handlers=[unused])
+    patient = InitProcessGroupKwargs(timeout=COMPOSING)
+    handlers = [unused, patient]
+    return Accelerator(mixed_precision=settings.precision, cpu=cpu, kwargs_handlers=handlers)
 
 
 def _scenes(
-    settings: TrainSettings, pool: Path, accelerator: Any, workers: int
+    settings: TrainSettings, pool: Path, accelerator: Any, workers: int, own: TrainScenes | None
 ) -> tuple[Path, ...]:
     from mild_bench.run.train_data import find_scenes
 
     with accelerator.main_process_first():
-        files = find_scenes(settings.data, pool, seed=settings.seed, workers=workers)
+        files = find_scenes(settings.data, pool, seed=settings.seed, workers=workers, own=own)
     return tuple(files)
 
 
@@ -134,13 +146,14 @@ def _train(
     out: Path,
     accelerator: Any,
     files: Sequence[Path],
+    own: TrainScenes | None,
     *,
     workers: int,
     until: float | None,
 ) -> TrainSummary:
     from mild_bench.mild.train.ema import RunningMean
     from mild_bench.run.train_card import write_card
-    from mild_bench.run.train_loop import finished, load_means, run_stage
+    from mild_bench.run.train_loop import any_process, finished, load_means, run_stage
     from mild_bench.run.train_model import Parts, make_stage
 
     parts = Parts.start(settings, accelerator.device)
@@ -150,7 +163,7 @@ def _train(
         ready = make_stage(settings, stage, parts, tuple(files), accelerator.device)
         steps = stage.steps
         if not finished(folder, stage):
-            if until is not None and time.monotonic() >= until:
+            if any_process(until is not None and time.monotonic() >= until):
                 return summary or TrainSummary(None, stage.stage, 0, stage.steps)
             mean = RunningMean(ready.parameters, stage.decay)
             outcome = run_stage(ready, folder, accelerator, workers=workers, until=until, mean=mean)
@@ -168,7 +181,7 @@ def _train(
 
         dtype = getattr(torch, settings.weights)
         parts.pipeline().to(dtype=dtype).save_pretrained(out / PIPELINE)
-        write_card(settings, out, out / PIPELINE)
+        write_card(settings, out, out / PIPELINE, own, processes=accelerator.num_processes)
     return TrainSummary(out / PIPELINE, summary.stage, summary.steps, summary.of)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mild_bench.curation.composing.pack import load_pack
+from mild_bench.curation.composing.pool_workspace import TrainScenes
 from mild_bench.run.train_record import LOG, draw_curves, read_log
 from mild_bench.run.train_settings import TrainSettings
 
@@ -42,14 +45,48 @@ inpainting base trained on photographs (presets `sd15`, `sdxl`) for anything els
 learnt from show no real person; it cannot recognise anybody. Erasing people from pictures can
 deceive: say that a picture was altered."""
 
+OWN_LIMITS = """## What it is for, and what not
 
-def write_card(settings: TrainSettings, out: Path, pipeline: Path) -> None:
+Pictures like those that it was trained on. Erasing people from pictures can deceive: say that a
+picture was altered."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a model learnt from.
+
+    Attributes:
+        said: in words.
+        limits: what follows from it.
+        data_sets: names.
+        whose: what has the licences.
+        licences, credits: of the pictures.
+    """
+
+    said: str
+    limits: str
+    data_sets: tuple[str, ...]
+    whose: str
+    licences: Sequence[str]
+    credits: Sequence[str]
+
+
+def write_card(
+    settings: TrainSettings,
+    out: Path,
+    pipeline: Path,
+    own: TrainScenes | None = None,
+    *,
+    processes: int = 1,
+) -> None:
     """Write ``README.md`` and ``training/`` into a finished pipeline's folder.
 
     Args:
         settings: what was trained.
         out: folder of the training.
         pipeline: folder of the result.
+        own: the scenes, if they were not composed for it.
+        processes: that trained it.
     """
     records = pipeline / RECORDS
     records.mkdir(exist_ok=True)
@@ -58,41 +95,66 @@ def write_card(settings: TrainSettings, out: Path, pipeline: Path) -> None:
     for stage in settings.stages:
         shutil.copyfile(out / stage.stage / LOG, records / f"{stage.stage}.jsonl")
         draw_curves(read_log(out / stage.stage), records / f"{stage.stage}.png")
-    (pipeline / "README.md").write_text(_card(settings, out), encoding="utf-8")
+    learnt = _from_pack(settings) if own is None else _from_workspace(settings, own)
+    card = _card(settings, out, learnt, processes)
+    (pipeline / "README.md").write_text(card, encoding="utf-8")
 
 
-def _card(settings: TrainSettings, out: Path) -> str:
+def _from_pack(settings: TrainSettings) -> Learnt:
     plates = load_pack("train").plates
-    licences = sorted({plate.licence for plate in plates})
+    data = settings.data
+    return Learnt(
+        said=f"{data.scenes} scenes of the recipe "
+        f"`{data.recipe}`, {data.size} pixels large, and the photographs of the train part alone. "
+        "People, things and places of the test part were never seen, but the style is the same: on "
+        "`mild-mini` this model is at home, which erasers trained elsewhere are not.",
+        limits=LIMITS.format(frame=settings.model.frame),
+        data_sets=(PACK,),
+        whose="The photographs that it learnt from are {}; people and things are CC0-1.0.",
+        licences=sorted({plate.licence for plate in plates}),
+        credits=sorted({plate.credit for plate in plates}),
+    )
+
+
+def _from_workspace(settings: TrainSettings, own: TrainScenes) -> Learnt:
+    return Learnt(
+        said=f"{len(own.folders)} scenes of a workspace (SHA-256 `{own.hash}`), their shorter side "
+        f"at most {settings.data.size} pixels, all of the split `train`.",
+        limits=OWN_LIMITS,
+        data_sets=(),
+        whose="The scenes that it learnt from are {}.",
+        licences=own.licences,
+        credits=own.credits,
+    )
+
+
+def _card(settings: TrainSettings, out: Path, learnt: Learnt, processes: int) -> str:
+    licences = learnt.licences
     header = {
         "license": "other" if len(licences) > 1 else licences[0].lower(),
         "license_name": " AND ".join(licences),
         "library_name": "diffusers",
         "pipeline_tag": "image-to-image",
         "tags": ["image-inpainting", "human-erasing", "layers"],
-        "datasets": [PACK],
+        **({"datasets": list(learnt.data_sets)} if learnt.data_sets else {}),
         **({"base_model": settings.model.start} if settings.model.start else {}),
     }
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False, width=1000)}---",
         INTRO.format(name=settings.name),
-        LIMITS.format(frame=settings.model.frame),
-        _training(settings, out),
-        _rights(settings, sorted({plate.credit for plate in plates}), licences),
+        learnt.limits,
+        _training(settings, out, learnt, processes),
+        _rights(settings, learnt),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _training(settings: TrainSettings, out: Path) -> str:
-    data = settings.data
+def _training(settings: TrainSettings, out: Path, learnt: Learnt, processes: int) -> str:
     lines = [
         "## How it was trained",
         "",
-        f"`mild-bench train {RECORDS}/config.yaml`: {data.scenes} scenes of the recipe "
-        f"`{data.recipe}`, {data.size} pixels large, and the photographs of the train part alone. "
-        "People, things and places of the test part were never seen, but the style is the same: on "
-        "`mild-mini` this model is at home, which erasers trained elsewhere are not. Losses are "
-        "means over the first and the last tenth of the log.",
+        f"`mild-bench train {RECORDS}/config.yaml`: {learnt.said} Losses are means over the first "
+        "and the last tenth of the log.",
         "",
         "| stage | steps | batch | losses |",
         "|---|---|---|---|",
@@ -100,7 +162,7 @@ def _training(settings: TrainSettings, out: Path) -> str:
     for stage in settings.stages:
         log = read_log(out / stage.stage)
         lines.append(
-            f"| `{stage.stage}` | {stage.steps} | {stage.batch * stage.accumulate} | "
+            f"| `{stage.stage}` | {stage.steps} | {stage.batch * stage.accumulate * processes} | "
             f"{_losses(log)} |"
         )
     readings = [line for line in read_log(out / settings.stages[-1].stage) if "cag" in line]
@@ -131,16 +193,16 @@ def _mean(lines: list[dict[str, Any]], name: str) -> float:
     return sum(values) / len(values) if values else float("nan")
 
 
-def _rights(settings: TrainSettings, credits: list[str], licences: list[str]) -> str:
+def _rights(settings: TrainSettings, learnt: Learnt) -> str:
     start = settings.model.start
     base = "" if start is None else f" The base is `{start}`, with a licence of its own."
     return "\n".join(
         [
             "## Rights",
             "",
-            f"The photographs that it learnt from are {', '.join(licences)}; people and things are "
-            f"CC0-1.0. Keep these credits with the weights.{base}",
+            f"{learnt.whose.format(', '.join(learnt.licences))} Keep these credits with the "
+            f"weights.{base}",
             "",
-            *(f"- {credit}" for credit in credits),
+            *(f"- {credit}" for credit in learnt.credits),
         ]
     )

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from mild_bench.curation.composing.pool import fill_pool, read_pooled, training_plates
+from mild_bench.curation.composing.pool_workspace import TrainScenes, fill_from, train_scenes
 from mild_bench.curation.composing.recipe import find_recipe, read_recipe
 from mild_bench.errors import BadInput
 from mild_bench.images import Mask, Rgb
-from mild_bench.mild.train.augment import Augmentation, in_sight, vary, vary_plate
+from mild_bench.mild.train.augment import Augmentation, in_sight, middle, vary, vary_plate
 from mild_bench.mild.train.samples import (
     Sample,
     Sizes,
@@ -35,12 +36,37 @@ STREAMS: dict[StageName, int] = {"autoencoder": 1, "base": 2, "layers": 3}
 KEPT = 100  # scenes that a process keeps in memory
 
 
-def find_scenes(settings: DataSettings, folder: Path, *, seed: int, workers: int) -> list[Path]:
-    """Compose the scenes of a training, or what of them is missing, and return their files.
+def own_scenes(settings: DataSettings) -> TrainScenes | None:
+    """Return the scenes of the workspace that is named, None where they are to be composed.
+
+    Raises:
+        BadInput: no scenes, or some of another split than ``train``.
+    """
+    return None if settings.workspace is None else train_scenes(Path(settings.workspace))
+
+
+def find_scenes(
+    settings: DataSettings,
+    folder: Path,
+    *,
+    seed: int,
+    workers: int,
+    own: TrainScenes | None = None,
+) -> list[Path]:
+    """Fill the pool of a training, or what of it is missing, and return its files.
+
+    Args:
+        settings: what to compose.
+        folder: of the pool.
+        seed: of the training.
+        workers: processes.
+        own: scenes to take instead.
 
     Raises:
         BadInput: a recipe of the test part, or a folder with other scenes.
     """
+    if own is not None:
+        return fill_from(own, folder, side=settings.size, workers=workers)
     recipe = read_recipe(find_recipe(settings.recipe), scenes=settings.scenes)
     if recipe.split != "train":
         raise BadInput(
@@ -98,12 +124,16 @@ class Examples:
     def _scene(self, rng: np.random.Generator) -> Scene:
         return _read(self.files[int(rng.integers(len(self.files)))])
 
+    def _plate(self, rng: np.random.Generator) -> Rgb:
+        """Return a photograph without people: the package's, or one of the workspace's."""
+        return _plate(rng) if self.data.workspace is None else self._scene(rng).plate
+
     def _picture(self, rng: np.random.Generator) -> Rgb:
         """Half of them parts of photographs, a third of scenes, a sixth people on grey."""
         side = self.stage.crop
         kind = rng.random()
         if kind < 1 / 2:
-            return _sized(vary_plate(rng, _plate(rng), side, self._how), side)
+            return _sized(vary_plate(rng, self._plate(rng), side, self._how), side)
         scene = vary(rng, self._scene(rng), self._how)
         people = in_sight(scene)
         if kind < 5 / 6 or not people:
@@ -130,7 +160,7 @@ class Examples:
         outlines: list[Mask] = outlines_of(self._scene(rng))
         picture = scene.recompose()
         if kind < 2 / 3:
-            picture = vary_plate(rng, _plate(rng), self.model.frame * 2 // 3, self._how)
+            picture = vary_plate(rng, self._plate(rng), self.model.frame * 2 // 3, self._how)
         return [hole_sample(rng, picture, self._sizes, outlines), *more]
 
 
@@ -161,8 +191,8 @@ def batches(
 
 
 def validation_scenes(files: Sequence[Path], count: int) -> list[Scene]:
-    """Return the first scenes of a pool, as they are, for readings that can be compared."""
-    return [_read(file) for file in files[:count]]
+    """Return the squares in the first scenes of a pool, for readings that can be compared."""
+    return [middle(_read(file)) for file in files[:count]]
 
 
 def _one_thread(_worker: int) -> None:

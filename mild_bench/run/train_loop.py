@@ -113,7 +113,7 @@ def run_stage(
             if stage.probe and settings.probe_every and steps % settings.probe_every == 0:
                 with mean.in_place():
                     record.readings(steps, stage.probe())
-            late = until is not None and _any(accelerator, time.monotonic() >= until)
+            late = until is not None and any_process(time.monotonic() >= until)
             if late or steps % settings.checkpoint_every == 0 or steps == settings.steps:
                 if accelerator.is_main_process:
                     _keep(stage, optimiser, mean, steps, folder / CHECKPOINT)
@@ -122,6 +122,7 @@ def run_stage(
                 break
     record.close()
     accelerator.wait_for_everyone()
+    accelerator.free_memory()  # it would keep the optimisers of all stages
     return Outcome(steps, steps == settings.steps)
 
 
@@ -135,12 +136,20 @@ def _bar(settings: StageSettings, done: int, *, shown: bool) -> Iterator[Advance
         yield advance
 
 
-def _any(accelerator: Any, flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether it is so in any process: they stop together or wait for each other for ever."""
-    import torch
+    from accelerate.utils import gather_object
 
-    votes = torch.tensor(float(flag), device=accelerator.device)
-    return float(accelerator.reduce(votes, reduction="sum")) > 0
+    return any(gather_object([flag]))
+
+
+def _mean(losses: dict[str, float]) -> dict[str, float]:
+    """Return the means over all processes; a loss that one of them lacks counts as 0 there."""
+    from accelerate.utils import gather_object
+
+    found: list[dict[str, float]] = gather_object([losses])
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: sum(one.get(name, 0.0) for one in found) / len(found) for name in names}
 
 
 def finished(folder: Path, settings: StageSettings) -> bool:
@@ -188,7 +197,7 @@ def _step(
     accelerator.clip_grad_norm_(list(stage.parameters.values()), settings.clip)
     optimiser.step()
     optimiser.zero_grad()
-    return totals
+    return _mean(totals)
 
 
 def learning_rate(settings: StageSettings, step: int) -> float:

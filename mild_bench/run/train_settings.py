@@ -30,7 +30,8 @@ class DataSettings(_Part):
     Attributes:
         recipe: of the composed scenes: a file, or a name in the package; of the train part.
         scenes: how many to compose.
-        size: their side in pixels, 128 to 768.
+        workspace: instead of both, a folder with scenes of the split ``train``.
+        size: side of the scenes in pixels, 128 to 768; of others' scenes the shorter one at most.
         colour: strength of random gain, gamma and tint, 0 to 3.
         zoom: the smallest part of a scene's side that is shown, in (0, 1].
         flip: whether half of the pictures are mirrored.
@@ -39,11 +40,27 @@ class DataSettings(_Part):
 
     recipe: str = "mild-mini-train"
     scenes: int = Field(default=1500, ge=1, le=200_000)
+    workspace: str | None = None
     size: int = Field(default=320, ge=128, le=768)
     colour: float = Field(default=1.0, ge=0, le=3)
     zoom: float = Field(default=0.6, gt=0, le=1)
     flip: bool = True
     people: int = Field(default=2, ge=0, le=8)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSettings:
+        if self.workspace is None:
+            return self
+        given = [
+            name
+            for name in ("recipe", "scenes")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if given:
+            raise ValueError(
+                f"a workspace's scenes are there already; leave out {' and '.join(given)}"
+            )
+        return self
 
 
 class ModelSettings(_Part):
@@ -155,9 +172,12 @@ class TrainSettings(_Part):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of everything but what may change on the way: lengths, rhythm, ``weights``."""
+        """SHA-256 of everything but what may change on the way: lengths, rhythm, ``weights``.
+
+        A workspace has a hash of its own, of what is in it.
+        """
         values = self.model_dump(mode="json")
-        del values["weights"]
+        del values["weights"], values["data"]["workspace"]
         for stage in values["stages"]:
             for name in ("steps", "checkpoint_every", "probe_every", "log_every"):
                 del stage[name]

@@ -46,6 +46,11 @@ class Light:
         gain = np.exp(rng.normal(0, 0.12 * strength) + rng.normal(0, 0.07 * strength, 3))
         return cls((255 * (levels**gamma * gain).clip(0, 1) + 0.5).astype(np.uint8))
 
+    @classmethod
+    def unchanged(cls) -> Light:
+        """Return the light that changes nothing."""
+        return cls(np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1))
+
     def on(self, rgb: Rgb) -> Rgb:
         """Return the picture in this light."""
         return np.asarray(cv2.LUT(np.ascontiguousarray(rgb), self.table[None]), np.uint8)
@@ -58,12 +63,15 @@ def vary(rng: np.random.Generator, scene: Scene, how: Augmentation) -> Scene:
     top, left = (int(rng.integers(0, length - part + 1)) for length in scene.plate.shape[:2])
     window = (slice(top, top + part), slice(left, left + part))
     mirrored = how.flip and rng.random() < 0.5
-    light = Light.random(rng, how.colour)
-    return replace(
-        scene,
-        plate=light.on(_seen(scene.plate, window, mirrored)),
-        layers=tuple(_layer(layer, window, mirrored, light) for layer in scene.layers),
-    )
+    return _part(scene, window, mirrored, Light.random(rng, how.colour))
+
+
+def middle(scene: Scene) -> Scene:
+    """Return the square in the middle of a scene; one that is square stays as it is."""
+    sides = scene.plate.shape[:2]
+    top, left = ((length - min(sides)) // 2 for length in sides)
+    window = (slice(top, top + min(sides)), slice(left, left + min(sides)))
+    return scene if sides[0] == sides[1] else _part(scene, window, False, Light.unchanged())
 
 
 def vary_plate(rng: np.random.Generator, plate: Rgb, least: int, how: Augmentation) -> Rgb:
@@ -83,6 +91,14 @@ def in_sight(scene: Scene) -> list[Layer]:
         for person in scene.people
         if np.count_nonzero(scene.visible(person.layer_id)) >= LEAST_PEOPLE
     ]
+
+
+def _part(scene: Scene, window: tuple[slice, slice], mirrored: bool, light: Light) -> Scene:
+    return replace(
+        scene,
+        plate=light.on(_seen(scene.plate, window, mirrored)),
+        layers=tuple(_layer(layer, window, mirrored, light) for layer in scene.layers),
+    )
 
 
 def _seen(
