@@ -19,7 +19,7 @@ from mild_bench.errors import BadInput
 from mild_bench.images import composite, from_bchw
 from mild_bench.mild.adapters import AdapterSettings
 from mild_bench.mild.alpha_head import AlphaHead
-from mild_bench.mild.branches import BACKGROUND, Branch, Fill
+from mild_bench.mild.branches import BACKGROUND, FILLS, Branch
 from mild_bench.mild.checkpoint import FOLDER, load_component, load_parts, save_parts
 from mild_bench.mild.hmg import HumanMorphologyGuidance, Mode
 from mild_bench.mild.latents import Codec
@@ -66,7 +66,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         rank_alpha: float = 16.0,
         targets: str = "attention",
         steps: int = 20,
-        fill: Fill = "grey",
+        fill: str = "grey",
         strength: float = 1.0,
     ) -> None:
         """Put MILD's parts on the UNet; ``from_base`` makes untrained ones.
@@ -89,6 +89,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             BadInput: parts that do not fit each other.
         """
         super().__init__()
+        if fill not in FILLS:
+            raise BadInput(f"pipeline: fill must be one of {', '.join(FILLS)}, got {fill!r}")
         self.register_modules(
             unet=unet, vae=vae, scheduler=scheduler, hmg=hmg, alpha_head=alpha_head,
             text_encoder=text_encoder, tokenizer=tokenizer,

@@ -67,4 +67,6 @@ def model_card(folder: Path) -> tuple[str, tuple[str, ...]]:
         return "of the weights: unknown", ()
     named = data.get("license_name") if data.license == "other" else None
     data_sets = [data.datasets] if isinstance(data.datasets, str) else data.datasets or []
-    return str(named or data.license or "of the weights: unknown"), tuple(str(name) for name in data_sets)
+    return str(named or data.license or "of the weights: unknown"), tuple(
+        str(name) for name in data_sets
+    )

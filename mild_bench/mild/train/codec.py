@@ -1,5 +1,8 @@
 """The autoencoder as training uses it: many pictures at once, or each picture once."""
 
+# mypy: disallow-untyped-calls=False
+# some of torch's own methods carry no types.
+
 from __future__ import annotations
 
 import hashlib
