@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -358,6 +359,27 @@ def test_callbacks_see_every_step_and_may_change_latents(milds: Mild) -> None:
         blanked.painted,
         np.asarray((given.back(nothing[0]) * 255).round().byte().permute(1, 2, 0)),
     )
+
+
+def test_changes_to_a_smooth_filling_are_made_at_the_pictures_size(tmp_path: Path) -> None:
+    """Who changes nothing gives OpenCV's Telea at full size, whatever the autoencoder loses."""
+    mild, given = make_mild(tmp_path / "sd"), make_input(1, height=160, width=192)
+    mild.register_to_config(fill="smooth")
+    layout = picture_layout((160, 192), SIDE, 32, 0.15, mild.multiple, "smooth")
+    (branch,) = branches_of(given, layout, layers=False)
+    known = mild.codec.encode(branch.picture[None])
+
+    def unchanged(_pipe: Any, _step: int, _t: Any, _found: Any) -> dict[str, Any]:
+        return {"latents": {"background": known + brighter}}
+
+    filled = cv2.inpaint(given.picture, given.hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    brighter = torch.zeros(1)
+    same = mild(given, num_inference_steps=1, layers=False, callback_on_step_end=unchanged)
+    assert np.array_equal(same.painted, filled)
+    brighter = torch.full((1,), 0.5)
+    other = mild(given, num_inference_steps=1, layers=False, callback_on_step_end=unchanged)
+    assert not np.array_equal(other.painted, filled)
+    assert np.array_equal(other.background[~given.hole], given.picture[~given.hole])
 
 
 def test_the_progress_bar_counts_steps(milds: Mild, capsys: pytest.CaptureFixture[str]) -> None:

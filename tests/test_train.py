@@ -27,7 +27,13 @@ from mild_bench.curation.composing.pool import fill_pool, read_pooled, training_
 from mild_bench.curation.composing.recipe import find_recipe, read_recipe
 from mild_bench.errors import BadInput, MissingPart
 from mild_bench.mild.latents import Codec
-from mild_bench.mild.train.augment import Augmentation, in_sight, vary
+from mild_bench.mild.train.augment import (
+    Augmentation,
+    Light,
+    hue_and_saturation,
+    in_sight,
+    vary,
+)
 from mild_bench.mild.train.codec import RememberingCodec
 from mild_bench.mild.train.ema import RunningMean
 from mild_bench.mild.train.holes import random_hole
@@ -143,6 +149,30 @@ def test_mirroring_keeps_left_and_right(scenes: list[Scene]) -> None:
     left_hip, right_hip = turned.people[0].keypoints[11], plain.people[0].keypoints[12]
     assert left_hip[0] == pytest.approx(wide - right_hip[0])
     assert left_hip[1:] == right_hip[1:]
+
+
+@settings(max_examples=30, deadline=None)
+@given(angle=st.floats(-3.1, 3.1), saturation=st.floats(0, 2), grey=st.integers(0, 255))
+def test_hue_and_saturation_leave_greys_alone(angle: float, saturation: float, grey: int) -> None:
+    """A turn keeps each colour's mean and its distance from grey, but for the saturation."""
+    mix = hue_and_saturation(angle, saturation)
+    assert mix @ np.full(3, grey) == pytest.approx([grey] * 3, abs=1e-2)
+    colour = np.array([200.0, 120, 40])
+    turned = mix @ colour
+    assert turned.mean() == pytest.approx(colour.mean(), abs=1e-3)
+    spread = np.linalg.norm(colour - colour.mean())
+    assert np.linalg.norm(turned - turned.mean()) == pytest.approx(saturation * spread, abs=1e-2)
+    back = hue_and_saturation(-angle, 1) @ hue_and_saturation(angle, 1)
+    assert back == pytest.approx(np.eye(3), abs=1e-5)
+
+
+def test_light_shows_colours_that_the_photographs_lack() -> None:
+    """A third of a green picture's lights make it red or blue; none does at strength 0."""
+    green = np.full((2, 2, 3), (40, 160, 60), np.uint8)
+    rng = np.random.default_rng(0)
+    lit = [Light.random(rng, 1).on(green)[0, 0] for _ in range(300)]
+    assert 0.2 < np.mean([one.argmax() != 1 for one in lit]) < 0.6
+    assert (Light.random(rng, 0).on(green) == green).all()
 
 
 @settings(max_examples=12, deadline=None)

@@ -33,7 +33,7 @@ class MildSettings:
     sma: bool = True
     hmg: Literal["none", "pose", "parsing", "both"] = "both"
     layers: bool = True
-    refine: bool = False
+    refine: bool = True
     steps: int | None = None
     strength: float | None = None
     priors: str = "annotated"

@@ -230,8 +230,13 @@ def _greyed(picture: Tensor, unknown: Tensor) -> Tensor:
     return torch.where(unknown > 0, torch.full_like(picture, GREY), picture)
 
 
-def _continued(picture: Tensor, unknown: Tensor) -> Tensor:
-    """Fill by Telea's fast marching (2004); grey where nothing is known."""
+def continued(picture: Tensor, unknown: Tensor) -> Tensor:
+    """Fill a hole by Telea's fast marching (2004); with grey where nothing is known.
+
+    Args:
+        picture: float 3 x height x width in [0, 1].
+        unknown: height x width, above 0 where to fill.
+    """
     hole = (unknown > 0).cpu().numpy().astype(np.uint8)
     if hole.all():
         return _greyed(picture, unknown)
@@ -241,7 +246,7 @@ def _continued(picture: Tensor, unknown: Tensor) -> Tensor:
     return torch.where(unknown > 0, smooth, picture)
 
 
-FILLERS = {"grey": _greyed, "smooth": _continued}
+FILLERS = {"grey": _greyed, "smooth": continued}
 
 
 def _start(span: tuple[int, int], side: int, length: int) -> int:

@@ -16,10 +16,10 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 
 from mild_bench.errors import BadInput
-from mild_bench.images import composite, from_bchw
+from mild_bench.images import Rgb, composite, from_bchw, to_bchw
 from mild_bench.mild.adapters import AdapterSettings
 from mild_bench.mild.alpha_head import AlphaHead
-from mild_bench.mild.branches import BACKGROUND, FILLS, Branch
+from mild_bench.mild.branches import BACKGROUND, FILLS, Branch, continued
 from mild_bench.mild.checkpoint import FOLDER, load_component, load_parts, save_parts
 from mild_bench.mild.hmg import HumanMorphologyGuidance, Mode
 from mild_bench.mild.latents import Codec
@@ -82,7 +82,9 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             margin: about what shows of a person, as a share of its longer side.
             rank, rank_alpha, targets: of the adapters.
             steps: of the scheduler, unless a call says otherwise.
-            fill: what the hole holds in the background's picture (``branches.FILLS``).
+            fill: what the hole holds in the background's picture (``branches.FILLS``); with
+                ``smooth`` the result is a smooth filling at the picture's size and what the model
+                changed of it.
             strength: share of the steps that the background takes, unless a call says otherwise.
 
         Raises:
@@ -301,7 +303,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             for one in people
             if one.box is not None
         }
-        whole = from_bchw(given.back(painted[BACKGROUND])[None])
+        whole = self._background(given, groups[0], painted[BACKGROUND])
         return MildOutput(
             background=composite(whole, given.picture, given.hole),
             painted=whole,
@@ -309,6 +311,20 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             hole=given.hole,
             metadata=metadata,
         )
+
+    def _background(self, given: MildInput, group: Group, painted: Tensor) -> Rgb:
+        """Return the painted frame at the picture's size.
+
+        A model that saw the hole filled has changed that filling: the changes are made to a
+        filling at the picture's own size, so that neither the autoencoder's errors nor its
+        resolution come with them.
+        """
+        if self.config.fill == "grey":
+            return from_bchw(given.back(painted)[None])
+        row = [branch.name for branch in group.branches].index(BACKGROUND)
+        seen = self.codec.decode(group.condition.known[row : row + 1, 1:])[0]
+        filling = continued(to_bchw(given.picture)[0], torch.from_numpy(given.hole.copy()))
+        return from_bchw((filling + given.back(painted - seen)).clamp(0, 1)[None])
 
     def _texts(self, branches: list[Branch], prompt: str, person_prompt: str) -> list[Text | None]:
         pairs = ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))

@@ -15,6 +15,7 @@ FLIPPED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 """COCO-17 after a left-right flip."""
 WHOLE = 0.4  # share of examples that show the whole scene
 LEAST_PEOPLE = 24  # pixels that must show of one
+ANY_HUE = 0.5  # share of examples whose hues are turned by any angle, at strength 1
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Augmentation:
     """How much pictures are changed.
 
     Attributes:
-        colour: strength of gain, gamma and tint; 0 leaves colours alone.
+        colour: strength of gain, gamma, tint, hue and saturation; 0 leaves colours alone.
         zoom: the smallest part of the scene's side that is shown, in (0, 1].
         flip: whether half of them are mirrored.
     """
@@ -34,26 +35,54 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Light:
-    """One table for each channel, the same for every picture of an example."""
+    """Hue and saturation, then one table for each channel: the same for all pictures of an example.
 
-    table: npt.NDArray[np.uint8]  # 256 x 3
+    Attributes:
+        mix: 3 x 3, what each channel becomes of all.
+        table: 256 x 3.
+    """
+
+    mix: npt.NDArray[np.float32]
+    table: npt.NDArray[np.uint8]
 
     @classmethod
     def random(cls, rng: np.random.Generator, strength: float) -> Light:
-        """Draw gain, gamma and tint."""
+        """Draw gain, gamma, tint, hue and saturation.
+
+        Hues are turned a little, or by any angle: the few photographs that there are shall not
+        teach which colours the world has.
+        """
         levels = np.arange(256)[:, None] / 255
         gamma = np.exp(rng.normal(0, 0.25 * strength))
         gain = np.exp(rng.normal(0, 0.12 * strength) + rng.normal(0, 0.07 * strength, 3))
-        return cls((255 * (levels**gamma * gain).clip(0, 1) + 0.5).astype(np.uint8))
+        saturation = np.exp(rng.normal(0, 0.4 * strength))
+        little, any_angle = rng.normal(0, 0.15 * strength), rng.uniform(-np.pi, np.pi)
+        angle = any_angle if rng.random() < ANY_HUE * strength else little
+        table = (255 * (levels**gamma * gain).clip(0, 1) + 0.5).astype(np.uint8)
+        return cls(hue_and_saturation(angle, saturation), table)
 
     @classmethod
     def unchanged(cls) -> Light:
         """Return the light that changes nothing."""
-        return cls(np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1))
+        table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+        return cls(np.eye(3, dtype=np.float32), table)
 
     def on(self, rgb: Rgb) -> Rgb:
         """Return the picture in this light."""
-        return np.asarray(cv2.LUT(np.ascontiguousarray(rgb), self.table[None]), np.uint8)
+        mixed = cv2.transform(np.ascontiguousarray(rgb), self.mix)
+        return np.asarray(cv2.LUT(mixed, self.table[None]), np.uint8)
+
+
+def hue_and_saturation(angle: float, saturation: float) -> npt.NDArray[np.float32]:
+    """Return the 3 x 3 matrix that turns colours about the grey axis and stretches them from it.
+
+    Args:
+        angle: in radians.
+        saturation: factor; 0 leaves grey.
+    """
+    turn, _ = cv2.Rodrigues(np.full(3, angle / np.sqrt(3)))
+    grey = np.full((3, 3), 1 / 3)
+    return np.asarray(grey + saturation * (turn @ (np.eye(3) - grey)), np.float32)
 
 
 def vary(rng: np.random.Generator, scene: Scene, how: Augmentation) -> Scene:
