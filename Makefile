@@ -33,7 +33,7 @@ board: $(READY)
 	for eraser in truth copy-input mean-fill blur telea navier-stokes biharmonic patchmatch; do \
 	  $(BIN)/mild-bench erase $(OUT)/mild-mini/release --eraser $$eraser --out $(OUT)/mild-mini/runs/$$eraser || exit 1; \
 	done
-	for settings in '' sma=off hmg=none hmg=pose hmg=parsing layers=off refine=on; do \
+	for settings in '' sma=off hmg=none hmg=pose hmg=parsing layers=off refine=off; do \
 	  $(BIN)/mild-bench erase $(OUT)/mild-mini/release --eraser "mild[$$settings]" --probe cag --out "$(OUT)/mild-mini/runs/mild-$$settings" || exit 1; \
 	done
 	$(BIN)/mild-bench score $(OUT)/mild-mini/runs/*

@@ -44,7 +44,7 @@ class MildSettings:
     swap: float = 0.0
     side: int | None = None
     chunk: int = 8
-    dilate: int = 0
+    dilate: int = 2
     composite: bool = True
     device: str = "auto"
     folder: str | None = None

@@ -32,7 +32,7 @@ class DataSettings(_Part):
         scenes: how many to compose.
         workspace: instead of both, a folder with scenes of the split ``train``.
         size: side of the scenes in pixels, 128 to 768; of others' scenes the shorter one at most.
-        colour: strength of random gain, gamma and tint, 0 to 3.
+        colour: strength of random gain, gamma, tint, hue and saturation, 0 to 3.
         zoom: the smallest part of a scene's side that is shown, in (0, 1].
         flip: whether half of the pictures are mirrored.
         people: most person branches of one scene in a batch.
