@@ -1,0 +1,93 @@
+"""What each stage of `mild`'s background is good for, against the fillings of classical methods.
+
+Every row fills the same holes of scenes of the test part, with the package's weights on the CPU:
+
+- telea, patchmatch: the board's rows of these names;
+- filling: the smooth filling that the network starts from, with its grown mask, and nothing else;
+- painted: what the network makes of it (`mild[refine=off]`);
+- filling + patches: patches chosen to look like the bare filling, no network;
+- mild: patches chosen to look like what the network painted.
+
+Run it with `python benchmarks/mild_background.py`; it composes its own scenes. Means in the hole,
+lower is better. `ratio <row>_over_telea_lpips` and `..._residue` are means over telea's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mild_bench.curation.composing.compose import compose
+from mild_bench.curation.composing.recipe import find_recipe, read_recipe
+from mild_bench.curation.releasing.release import freeze
+from mild_bench.images import Rgb, from_bchw, to_bchw
+from mild_bench.metrics.scorer import Scorer
+from mild_bench.mild.branches import continued
+from mild_bench.mild.patch_synthesis import synthesise
+from mild_bench.mild.picture import with_rim
+from mild_bench.plugins import load_eraser
+from mild_bench.protocol import find_protocol
+from mild_bench.release import Release
+from mild_bench.task import Task, task_seed
+
+KEYS = {"lpips": "lpips-alex/hole/composited", "residue": "residue/hole/composited"}
+
+
+def main() -> None:
+    """Fill, score and print."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=16)
+    chosen = parser.parse_args()
+    erasers = {name: load_eraser(name) for name in ("telea", "patchmatch")}
+    mild: Any = load_eraser("mild[layers=off]")
+    scorer = Scorer(find_protocol("mild"), metrics=["lpips-alex", "residue"])
+    scores: dict[str, list[list[float]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for task in _tasks(Path(name), chosen.scenes):
+            hole = with_rim(task.mask, mild.settings.dilate)
+            start = continued(to_bchw(task.input)[0], torch.from_numpy(hole))
+            filling = from_bchw(start[None])
+            seed = task_seed(0, task.task_id)
+            pictures: dict[str, Rgb] = {
+                one: next(iter(eraser([task], seed=0))).result for one, eraser in erasers.items()
+            }
+            pictures["filling"] = filling
+            mild.settings = replace(mild.settings, refine=False)
+            plain = mild.take_apart(task, seed)
+            pictures["painted"] = plain.background
+            pictures["filling + patches"] = synthesise(task.input, hole, filling, seed=seed)
+            pictures["mild"] = plain.refined(seed=seed).background
+            found = scorer.score(task, list(pictures.values()))
+            for row, values in zip(pictures, found, strict=True):
+                value = {one.key: one.value for one in values}
+                scores.setdefault(row, []).append([float(value[key]) for key in KEYS.values()])
+    means = {row: np.nanmean(values, axis=0) for row, values in scores.items()}
+    print(f"{len(scores['mild'])} tasks; means in the hole")
+    for row, (lpips, residue) in means.items():
+        print(f"{row:18} LPIPS {lpips:.3f}  residue {residue:.3f}")
+    for row in ("painted", "filling + patches", "mild"):
+        for number, metric in enumerate(KEYS):
+            value = means[row][number] / means["telea"][number]
+            print(f"ratio {row.replace(' + ', '_and_')}_over_telea_{metric} {value:.3f}")
+
+
+def _tasks(folder: Path, scenes: int) -> list[Task]:
+    """Return the first task of each scene."""
+    recipe = read_recipe(find_recipe("mild-mini-test"), scenes=scenes)
+    compose(recipe, folder / "scenes")
+    freeze([folder / "scenes"], folder / "release", name="bench", version="1.0")
+    first: dict[str, Task] = {}
+    for task in Release.open(folder / "release").tasks():
+        first.setdefault(task.scene_id, task)
+    return list(first.values())
+
+
+if __name__ == "__main__":
+    main()
