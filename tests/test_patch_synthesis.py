@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mild_bench.images import Mask, Rgb
+from mild_bench.mild import patch_synthesis
 from mild_bench.mild.patch_synthesis import synthesise
 
 
@@ -68,6 +69,19 @@ def test_the_coarse_picture_leads(colour: tuple[int, int, int]) -> None:
     coarse = np.where(hole[..., None], np.array(colour, np.uint8), picture)
     found = synthesise(picture, hole, coarse)
     assert np.abs(found[hole].mean(axis=0) - colour).max() < 25
+
+
+def test_large_holes_are_searched_at_a_coarser_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finest level takes over what was found: known pixels only, and the texture is there."""
+    truth, hole = texture(256, 16), centre(256, half=40)
+    coarse = cv2.GaussianBlur(truth, (0, 0), 6)
+    whole = synthesise(truth, hole, coarse)
+    monkeypatch.setattr(patch_synthesis, "MOST_SEARCHED", 4000)
+    found = synthesise(truth, hole, coarse)
+    assert (found[~hole] == truth[~hole]).all()
+    assert not (found == whole).all()
+    contrast = [float(picture[hole].astype(float).std()) for picture in (coarse, found, truth)]
+    assert contrast[0] < 0.8 * contrast[2] < contrast[1] * 1.1
 
 
 def test_without_patches_the_coarse_picture_stays() -> None:

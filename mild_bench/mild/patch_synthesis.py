@@ -23,6 +23,7 @@ Places = npt.NDArray[np.int64]  # n x 2: row, column
 RADIUS = 3
 LEAST_SIDE = 96  # of the coarsest level
 ROUNDS = (6, 4, 3)  # searches and votes from the coarsest level to the finest; the last one repeats
+MOST_SEARCHED = 250_000  # patches: a level with more takes over what the coarser one found
 REACHES = (0.5, 0.25, 0.12, 0.06, 0.03)  # random search, shares of the picture's side
 JUMPS = (1, 2, 4)
 GUIDE_WEIGHT = 2.0  # of the guide, next to the patches
@@ -34,7 +35,7 @@ def synthesise(picture: Rgb, hole: Mask, coarse: Rgb, *, seed: int = 0) -> Rgb:
     """Return the picture with its hole filled by patches that look like ``coarse``.
 
     Pixels outside of the hole stay as they are. Where the known part is too small to hold patches,
-    ``coarse`` fills the hole.
+    ``coarse`` fills the hole. Time and memory of the search do not grow beyond ``MOST_SEARCHED``.
 
     Args:
         picture: uint8 height x width x 3; what is in the hole does not matter.
@@ -55,7 +56,7 @@ def synthesise(picture: Rgb, hole: Mask, coarse: Rgb, *, seed: int = 0) -> Rgb:
         matches = finer.first(rng) if level is None else finer.taken_over(level, matches, rng)
         level = finer
         painted = level.vote(matches, level.guide_distances(matches))
-        for _ in range(rounds):
+        for _ in range(rounds if len(level.targets) <= MOST_SEARCHED else 0):
             matches, distances = level.search(rng, matches, painted)
             painted = level.vote(matches, distances)
     filled = painted if painted.shape == start.shape else start
