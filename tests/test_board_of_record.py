@@ -29,6 +29,12 @@ def test_spatial_attention_keeps_attention_on_the_background(metric: str) -> Non
     assert against("mild[sma=off]")[metric].verdict == "first"
 
 
+@pytest.mark.parametrize("metric", ["lpips-alex", "residue"])
+@pytest.mark.parametrize("other", ["telea", "navier-stokes", "biharmonic"])
+def test_the_background_beats_classical_fillings(other: str, metric: str) -> None:
+    assert against(other)[metric].verdict == "first"
+
+
 @pytest.mark.parametrize("metric", ["alpha-iou", "hidden-lpips"])
 def test_guidance_completes_people(metric: str) -> None:
     assert against("mild[hmg=none]")[metric].verdict == "first"
