@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mild_bench.leaderboards.attention import attention_view
 from mild_bench.leaderboards.controls import all_warnings
@@ -14,6 +16,9 @@ from mild_bench.leaderboards.measured import facts, metric_cards, missing_scores
 from mild_bench.leaderboards.page_data import PageParts, View, page_data
 from mild_bench.leaderboards.ranked_table import control_verdict, lead, table_groups
 from mild_bench.leaderboards.slice_panels import slice_set
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,7 +34,15 @@ def render_page(parts: PageParts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("board.html.j2").render(page_view(parts))
+
+
+def _breakable(name: str) -> Markup:
+    """Let a line of a narrow column end between an eraser's settings, not inside of a word."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(re.split(r"(?<=[\[,])", name))
 
 
 def page_view(parts: PageParts) -> View:

@@ -316,6 +316,15 @@ def test_page_without_pictures_says_so(tmp_path: Path) -> None:
     assert summary.pictures == 0
 
 
+def test_long_names_break_between_settings(tmp_path: Path) -> None:
+    name = "mild[hmg=parsing,sma=off]"
+    write_json(tmp_path / "a.json", sample_record(name, quality=0.7, bootstrap=100))
+    write_json(tmp_path / "b.json", sample_record(HOSTILE, quality=0.5, bootstrap=100))
+    text = build_board([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "board").page
+    assert text.read_text().count(">mild[<wbr>hmg=parsing,<wbr>sma=off]<") >= 2
+    assert "<img src=x" not in text.read_text()
+
+
 def test_board_can_be_made_again_from_its_records(board: Path, tmp_path: Path) -> None:
     build_board(sorted((board / "records").glob("*.json")), tmp_path / "again")
     for name in ("board.json", "board.csv", "board.md"):
