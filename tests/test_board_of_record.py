@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mild_bench.leaderboards.comparison import Compared, compare
+from mild_bench.leaderboards.damage import damage_curves
 from mild_bench.leaderboards.ranking import Board
 from mild_bench.run.board_folder import read_board
 
@@ -45,6 +46,14 @@ def test_the_background_does_not_need_the_layers() -> None:
     for one in against("mild[layers=off]").values():
         if one.difference is not None:
             assert one.first == one.second, one.key
+
+
+def test_nothing_told_is_worse_than_everything() -> None:
+    without = compare(board(), "mild[refine=off]", "mild[refine=off,drop=1]")
+    found = {one.key.split("/")[0]: one.verdict for one in without}
+    assert found["alpha-iou"] == found["hidden-lpips"] == "first"
+    kinds = {curve.damage.setting: len(curve.points) for curve in damage_curves(board())}
+    assert kinds == {"drop": 3, "jitter": 3, "swap": 2, "priors": 2}
 
 
 def test_every_row_has_every_task() -> None:
