@@ -24,7 +24,7 @@ check: $(READY)
 bench: $(READY)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-# The board of record: all of mild-mini under the mild protocol (about four hours on 2 cores). In the one
+# The board of record: all of mild-mini under the mild protocol (hours on 2 cores). In the one
 # in the repository hmg=pose, hmg=parsing, layers=off and refine=off alone were erased without the probe.
 board: $(READY)
 	$(BIN)/mild-bench curate compose mild-mini-test --out $(OUT)/mild-mini/scenes
