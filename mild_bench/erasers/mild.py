@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parents[1] / "mild" / "weights"
 PAPER = "https://arxiv.org/abs/2508.06543"
+EDGE = 2  # pixels at the edge of a mask that may be partly the person's
 HIDDEN = ("device", "chunk")  # how it runs is on the card, not in the name
 
 
@@ -105,14 +106,16 @@ class MildEraser:
         from mild_bench.mild.detecting import detected
         from mild_bench.mild.picture import MildInput, with_rim
 
+        rim = min(self.settings.dilate, EDGE)
         given = MildInput(
             picture=task.input,
-            hole=with_rim(task.mask, self.settings.dilate),
+            hole=with_rim(task.mask, self.settings.dilate - rim),
             people=task.people,
             person_ids=task.person_ids,
             erase=task.erase,
             keypoints=task.keypoints,
             parts=task.parts,
+            rim=rim,
         )
         if self.settings.priors == "detected":
             given = detected(given, self.pose, self.parsing)

@@ -4,6 +4,8 @@ The network says what is where at low resolution; texture comes from the picture
 are found by randomised search (Barnes et al., PatchMatch, SIGGRAPH 2009) and blended by voting,
 from coarse to fine (Wexler et al., Space-time completion of video, PAMI 2007); next to the patches
 themselves, a low-passed copy of the network's picture is compared with the low-passed known part.
+Votes near the edge count more, as there. Patches also vote on the known pixels beside the hole: by
+what they are wrong there, the filling is corrected next to the edge, so that no seam shows.
 """
 
 from __future__ import annotations
@@ -26,9 +28,14 @@ ROUNDS = (6, 4, 3)  # searches and votes from the coarsest level to the finest; 
 MOST_SEARCHED = 250_000  # patches: a level with more takes over what the coarser one found
 REACHES = (0.5, 0.25, 0.12, 0.06, 0.03)  # random search, shares of the picture's side
 JUMPS = (1, 2, 4)
-GUIDE_WEIGHT = 2.0  # of the guide, next to the patches
+GUIDE_WEIGHT = 0.5  # of the guide, next to the patches
 SPREAD = 0.15  # of votes: small lets the best patches win
+TRUST = 1.1  # how much less a vote counts with each pixel from the edge inwards,
+DEEP = 60  # up to this many
+FADE = 0.2  # of the correction at the edge: small lets it reach farther in
+STEPS = 16  # of Jacobi's iteration for it
 GUIDE_BLUR = 2.5  # pixels of the finest level, standard deviation
+CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / (4 + FADE)
 
 
 def synthesise(picture: Rgb, hole: Mask, coarse: Rgb, *, seed: int = 0) -> Rgb:
@@ -76,6 +83,7 @@ class Level:
         number: height x width, which target a pixel is, -1 for none.
         sources: centres of patches without a pixel of the hole.
         allowed: height x width, whether a pixel is a source.
+        depth: height x width, pixels from the known part, 0 there.
     """
 
     known: Floats
@@ -85,6 +93,7 @@ class Level:
     number: npt.NDArray[np.int64]
     sources: Places
     allowed: Mask
+    depth: Floats
 
     @classmethod
     def of(cls, start: Floats, hole: Mask, scale: float) -> Level | None:
@@ -104,7 +113,10 @@ class Level:
         number = np.full((high, wide), -1, np.int64)
         number[tuple(targets.T)] = np.arange(len(targets))
         guide = cv2.GaussianBlur(known, (0, 0), max(0.6, GUIDE_BLUR * scale))
-        return cls(known, guide, small, targets, number, sources, inner & ~touched)
+        depth = np.asarray(
+            cv2.distanceTransform(small.astype(np.uint8), cv2.DIST_L2, 5), np.float32
+        )
+        return cls(known, guide, small, targets, number, sources, inner & ~touched, depth)
 
     def first(self, rng: np.random.Generator) -> Places:
         """Return the best of many random matches, by the guide alone."""
@@ -134,7 +146,7 @@ class Level:
     ) -> tuple[Places, Floats]:
         """Improve matches for what is painted: take over neighbours' and try others around."""
         wanted = _patches(painted, self.targets)
-        distances = self._distances(matches, wanted)
+        distances = self._distances(self.targets, matches, wanted)
         for offset in _offsets():
             matches, distances = self._better(
                 matches, distances, self._neighbours(matches, offset), wanted
@@ -148,26 +160,50 @@ class Level:
     def vote(self, matches: Places, distances: Floats) -> Floats:
         """Return the picture with every pixel of the hole the mean of the patches over it."""
         spread = SPREAD * float(np.quantile(distances, 0.75)) + 1e-6
-        weights = np.exp(-distances / (2 * spread))[:, None].astype(np.float32)
-        total = np.zeros_like(self.known)
-        weight = np.zeros((*self.hole.shape, 1), np.float32)
+        trust = TRUST ** -np.minimum(self.depth[tuple(self.targets.T)], DEEP)
+        weights = (trust * np.exp(-distances / (2 * spread)))[:, None].astype(np.float32)
+        wide = self.hole.shape[1]
+        values = self.known.reshape(-1, 3)
+        total, weight = np.zeros_like(values), np.zeros((len(values), 1), np.float32)
+        to, of = (places @ np.array([wide, 1]) for places in (self.targets, matches))
         reach = range(-RADIUS, RADIUS + 1)
-        for offset in (np.array([down, right]) for down in reach for right in reach):
-            to = tuple((self.targets + offset).T)
-            total[to] += weights * self.known[tuple((matches + offset).T)]
-            weight[to] += weights
-        filled = self.hole & (weight[..., 0] > 0)
-        out = self.known.copy()
-        out[filled] = total[filled] / weight[filled]
-        return out
+        for step in (down * wide + right for down in reach for right in reach):
+            total[to + step] += weights * values.take(of + step, axis=0)
+            weight[to + step] += weights
+        voted = (weight > 0).reshape(self.hole.shape)
+        mean = np.asarray(total / np.where(weight > 0, weight, 1), np.float32)
+        mean = mean.reshape(self.known.shape)
+        mended = mean + self._correction(self.known - mean, voted & ~self.hole)
+        return np.where((self.hole & voted)[..., None], mended, self.known)
+
+    def _correction(self, error: Floats, beside: Mask) -> Floats:
+        """Return what to add in the hole for the votes' error on known pixels beside it.
+
+        It solves a screened Poisson equation: smooth, the error at the edge, and soon nothing.
+        """
+        rows, columns = np.nonzero(self.hole)
+        box = np.s_[
+            max(0, rows.min() - 1) : rows.max() + 2, max(0, columns.min() - 1) : columns.max() + 2
+        ]
+        edge = np.where(beside[box][..., None], error[box], 0)
+        inside, found = self.hole[box][..., None], edge
+        for _ in range(STEPS):
+            mean = cv2.filter2D(found, -1, CROSS, borderType=cv2.BORDER_CONSTANT)
+            found = np.where(inside, mean, edge)
+        whole = np.zeros_like(self.known)
+        whole[box] = found
+        return whole
 
     def guide_distances(self, matches: Places) -> Floats:
         """Return how unlike the guide is at targets and matches."""
-        gap = self.guide[tuple(self.targets.T)] - self.guide[tuple(matches.T)]
+        return self._guide_distances(self.targets, matches)
+
+    def _guide_distances(self, targets: Places, matches: Places) -> Floats:
+        gap = self.guide[tuple(targets.T)] - self.guide[tuple(matches.T)]
         return np.asarray(np.square(gap).mean(axis=1), np.float32)
 
-    def _distances(self, matches: Places, wanted: Floats | None) -> Floats:
-        guide = self.guide_distances(matches)
+    def _distances(self, targets: Places, matches: Places, wanted: Floats | None) -> Floats:
+        guide = self._guide_distances(targets, matches)
         if wanted is None:
             return guide
         gap = _patches(self.known, matches) - wanted
@@ -176,11 +212,15 @@ class Level:
     def _better(
         self, matches: Places, distances: Floats, tried: Places, wanted: Floats | None = None
     ) -> tuple[Places, Floats]:
-        may = self._may(tried)
-        safe = np.where(may[:, None], tried, matches)
-        found = np.where(may, self._distances(safe, wanted), np.inf).astype(np.float32)
-        closer = found < distances
-        return np.where(closer[:, None], safe, matches), np.where(closer, found, distances)
+        """Return the better of two matches for each target; only those that differ are compared."""
+        new = np.flatnonzero(self._may(tried) & (tried != matches).any(axis=1))
+        found = self._distances(
+            self.targets[new], tried[new], None if wanted is None else wanted[new]
+        )
+        closer = found < distances[new]
+        matches, distances = matches.copy(), distances.copy()
+        matches[new[closer]], distances[new[closer]] = tried[new[closer]], found[closer]
+        return matches, distances
 
     def _neighbours(self, matches: Places, offset: tuple[int, int]) -> Places:
         """Return what the match of the target ``offset`` away proposes for each target."""

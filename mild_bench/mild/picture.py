@@ -32,12 +32,14 @@ class MildInput:
 
     Attributes:
         picture: uint8 height x width x 3.
-        hole: bool height x width, True = erase.
+        hole: bool height x width, True = erase: nothing else of the picture changes.
         people: label map of who shows where, erased or not; k = ``person_ids[k - 1]``.
         person_ids: ids of the people.
         erase: ids of those to erase; each that shows gets a layer.
         keypoints: COCO-17 by id, in pixels, where known.
         parts: parsing map by id, uint8 height x width, where known.
+        rim: pixels beside the hole that the network is not shown either: there the person's colours
+            shine through.
 
     Raises:
         BadInput: maps of another size, unknown ids, or a hole with nothing in it.
@@ -50,6 +52,7 @@ class MildInput:
     erase: tuple[str, ...] = ()
     keypoints: Mapping[str, tuple[Keypoint, ...]] = field(default_factory=dict)
     parts: Mapping[str, Grey] = field(default_factory=dict)
+    rim: int = 0
 
     def __post_init__(self) -> None:
         strange = sorted({*self.erase, *self.keypoints, *self.parts} - set(self.person_ids))
@@ -98,6 +101,10 @@ class MildInput:
         if also is not None:
             hole |= check_mask(also, size, name="mask of what else to erase")
         return cls(picture, with_rim(hole, grow), people, tuple(masks), tuple(erase))
+
+    def unseen(self) -> Mask:
+        """Return what the network is not shown: the hole and its rim."""
+        return with_rim(self.hole, self.rim)
 
     def visible(self, name: str) -> Mask:
         """Return where a person shows."""
@@ -165,7 +172,7 @@ def picture_layout(
 def branches_of(given: MildInput, layout: Layout, *, layers: bool) -> list[Branch]:
     """Return the background's branch and, with ``layers``, one for each erased person in sight."""
     picture = to_bchw(given.picture)[0]
-    hole = torch.from_numpy(given.hole.copy())
+    hole = torch.from_numpy(given.unseen().copy())
     people = torch.from_numpy(given.people.astype(np.int64))
     known = given.known(given.erase)
     background = background_branch(picture, hole, people, layout.frame, known, fill=layout.fill)

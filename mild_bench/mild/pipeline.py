@@ -323,7 +323,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             return from_bchw(given.back(painted)[None])
         row = [branch.name for branch in group.branches].index(BACKGROUND)
         seen = self.codec.decode(group.condition.known[row : row + 1, 1:])[0]
-        filling = continued(to_bchw(given.picture)[0], torch.from_numpy(given.hole.copy()))
+        filling = continued(to_bchw(given.picture)[0], torch.from_numpy(given.unseen().copy()))
         return from_bchw((filling + given.back(painted - seen)).clamp(0, 1)[None])
 
     def _texts(self, branches: list[Branch], prompt: str, person_prompt: str) -> list[Text | None]:
