@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,39 @@ def test_the_background_is_the_same_without_layers(milds: Mild) -> None:
     assert np.array_equal(with_layers.painted, without.painted)
     assert list(without.layers) == []
     assert len(with_layers.layers) == 3
+
+
+def test_who_stays_at_the_hole_is_taken_apart_too(milds: Mild) -> None:
+    """The frame is painted without them, and they are drawn on it again, complete."""
+    everybody = make_input(3)
+    given = replace(everybody, erase=("p2",), hole=everybody.visible("p2"), rim=2)
+    assert given.at_the_hole() == ("p1", "p3")
+    output, plain = (
+        milds()(given, num_inference_steps=STEPS, complete=complete) for complete in (True, False)
+    )
+    assert list(output.layers) == list(plain.layers) == ["p2"]
+    assert set(output.staying) == {"p1", "p3"} and not plain.staying
+    assert output.metadata["branches"] == 4
+    for one in (output, plain, output.refined(), plain.refined()):
+        assert np.array_equal(one.background[~given.hole], given.picture[~given.hole])
+    stays = everybody.visible("p1")
+    assert np.array_equal(plain.frame(), plain.painted)
+    assert np.array_equal(output.frame()[stays], given.picture[stays])
+    assert not np.array_equal(output.painted[stays], given.picture[stays])
+    behind = given.hole & (output.staying["p1"][..., 3] > 200)
+    clear = given.hole & (np.max([one[..., 3] for one in output.staying.values()], axis=0) == 0)
+    assert np.array_equal(output.background[clear], output.painted[clear])
+    assert not behind.any() or not np.array_equal(output.background[behind], output.painted[behind])
+    again = output.recompose()
+    shown = (given.people > 0) | ~given.hole
+    assert np.array_equal(again[shown], given.picture[shown])
+
+
+def test_far_people_stay_as_they_are(milds: Mild) -> None:
+    given = make_input(4, width=200)
+    first = replace(given, erase=("p1",), hole=given.visible("p1"))
+    assert first.at_the_hole() == ()
+    assert not milds()(first, num_inference_steps=1).staying
 
 
 def test_generators_decide(milds: Mild) -> None:

@@ -78,7 +78,7 @@ def test_a_run_keeps_background_and_layers(weights: Path, release: Path, tmp_pat
 
 
 def test_its_layers_are_scored(weights: Path, release: Path, tmp_path: Path) -> None:
-    for name, more in (("with", ""), ("without", ",layers=off")):
+    for name, more in (("with", ",complete=off"), ("without", ",layers=off")):
         spec = f"mild[folder={weights},steps=1{more}]"
         erase_release(release, spec, tmp_path / name, limit=2)
     records = score_runs([tmp_path / "with", tmp_path / "without"], workers=1)
@@ -145,10 +145,22 @@ def test_settings_change_the_picture_and_the_name(weights: Path, task: Task, set
 
 def test_without_layers_the_result_is_the_same(weights: Path, task: Task) -> None:
     one, other = (
-        next(iter(load(weights, settings)([task], seed=0))) for settings in ("", ",layers=off")
+        next(iter(load(weights, settings)([task], seed=0)))
+        for settings in (",complete=off", ",layers=off")
     )
     assert np.array_equal(one.result, other.result)
     assert other.layers == {}
+
+
+def test_the_probe_is_told_what_the_background_does_not_see(weights: Path, release: Path) -> None:
+    """Who stays at the hole is painted over as well; attention is asked of the hole alone."""
+    tasks = [one for one in Release.open(release).tasks() if one.kind != "all"]
+    whole, plain = load(weights, ",side=64"), load(weights, ",complete=off,side=64")
+    found = [(whole.prepare(one), plain.prepare(one)) for one in tasks]
+    assert any(one.mask.sum() > other.mask.sum() for one, other in found)
+    for one, other in found:
+        assert np.array_equal(one.hole, other.hole)
+        assert not (other.mask & ~one.mask).any()
 
 
 def test_worse_priors_change_the_picture(weights: Path, task: Task) -> None:

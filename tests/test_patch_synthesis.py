@@ -84,6 +84,20 @@ def test_large_holes_are_searched_at_a_coarser_level(monkeypatch: pytest.MonkeyP
     assert contrast[0] < 0.8 * contrast[2] < contrast[1] * 1.1
 
 
+def test_no_seam_where_the_coarse_picture_is_too_dark() -> None:
+    """Next to the edge the filling takes the level of what is known there, deeper the guide's."""
+    rows, columns = np.mgrid[:128, :128]
+    stripes = 12 * np.sign(np.sin(2 * np.pi * columns / 8))
+    truth = np.repeat((60 + 0.8 * rows + stripes)[..., None], 3, axis=2).astype(np.uint8)
+    hole = centre()
+    coarse = (0.8 * cv2.GaussianBlur(truth, (0, 0), 4)).astype(np.uint8)
+    found = synthesise(truth, hole, coarse)
+    inner = cv2.erode(hole.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    rim, deep = hole & ~inner, cv2.erode(hole.astype(np.uint8), np.ones((21, 21), np.uint8)) > 0
+    assert error(found, truth, rim) < 0.5 * error(coarse, truth, rim)
+    assert error(found, truth, rim) < error(found, truth, deep)
+
+
 def test_without_patches_the_coarse_picture_stays() -> None:
     truth = texture(96)
     hole = np.ones((96, 96), bool)

@@ -57,7 +57,7 @@ class MildEraser:
         """Erase in the order of ``tasks``."""
         for task in tasks:
             output = self.take_apart(task, task_seed(seed, task.task_id))
-            result = output.background if self.settings.composite else output.painted
+            result = output.background if self.settings.composite else output.frame()
             yield Erasure(task.task_id, result, output.layers)
 
     def take_apart(self, task: Task, seed: int) -> MildOutput:
@@ -74,6 +74,7 @@ class MildEraser:
                 hmg=chosen.hmg,
                 sma=chosen.sma,
                 layers=chosen.layers,
+                complete=chosen.complete,
                 side=chosen.side,
                 chunk=chosen.chunk,
                 generator=torch.Generator().manual_seed(seed),
@@ -82,11 +83,12 @@ class MildEraser:
 
     def prepare(self, task: Task) -> PreparedTask:
         """Return the task as the background branch sees it."""
-        from mild_bench.mild.picture import with_rim
-
         pipeline = self.pipeline
         side = self.settings.side or int(pipeline.config.side)
-        wide = with_rim(task.mask, self.settings.dilate)
+        given = self._seen(task)
+        if self.settings.layers and self.settings.complete:
+            given = given.with_erased(given.at_the_hole())
+        wide = given.unseen()
         placed = fit(wide, "resize", side=side, multiple=pipeline.multiple, margin=0)
         return PreparedTask(
             task=task,
@@ -104,10 +106,17 @@ class MildEraser:
     def _input(self, task: Task, seed: int) -> MildInput:
         from mild_bench.mild.degrading import degraded
         from mild_bench.mild.detecting import detected
+
+        given = self._seen(task)
+        if self.settings.priors == "detected":
+            given = detected(given, self.pose, self.parsing)
+        return degraded(given, self.settings.degradation, np.random.default_rng(seed))
+
+    def _seen(self, task: Task) -> MildInput:
         from mild_bench.mild.picture import MildInput, with_rim
 
         rim = min(self.settings.dilate, EDGE)
-        given = MildInput(
+        return MildInput(
             picture=task.input,
             hole=with_rim(task.mask, self.settings.dilate - rim),
             people=task.people,
@@ -117,9 +126,6 @@ class MildEraser:
             parts=task.parts,
             rim=rim,
         )
-        if self.settings.priors == "detected":
-            given = detected(given, self.pose, self.parsing)
-        return degraded(given, self.settings.degradation, np.random.default_rng(seed))
 
 
 def mild(**chosen: Setting) -> MildEraser:

@@ -33,6 +33,7 @@ class MildSettings:
     sma: bool = True
     hmg: Literal["none", "pose", "parsing", "both"] = "both"
     layers: bool = True
+    complete: bool = True
     refine: bool = True
     steps: int | None = None
     strength: float | None = None
@@ -50,7 +51,7 @@ class MildSettings:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sma", "layers", "refine", "composite"):
+        for name in ("sma", "layers", "complete", "refine", "composite"):
             switch(ERASER, name, getattr(self, name))
         choice(ERASER, "hmg", self.hmg, HMG)
         choice(ERASER, "priors", self.priors, PRIORS)

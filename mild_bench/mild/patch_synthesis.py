@@ -257,4 +257,5 @@ def _patches(picture: Floats, centres: Places) -> Floats:
     side = 2 * RADIUS + 1
     windows = np.lib.stride_tricks.sliding_window_view(picture, (side, side), axis=(0, 1))
     rows, columns = centres.T - RADIUS
-    return np.asarray(windows[rows, columns].reshape(len(centres), -1), np.float32)
+    values = side * side * picture.shape[2]
+    return np.asarray(windows[rows, columns].reshape(len(centres), values), np.float32)

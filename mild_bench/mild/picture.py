@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -105,6 +105,17 @@ class MildInput:
     def unseen(self) -> Mask:
         """Return what the network is not shown: the hole and its rim."""
         return with_rim(self.hole, self.rim)
+
+    def at_the_hole(self) -> tuple[str, ...]:
+        """Return who stays and shows at the hole: they may go on behind those who go."""
+        edge = grown(self.unseen(), 1)
+        stay = [name for name in self.person_ids if name not in self.erase]
+        return tuple(name for name in stay if (edge & self.visible(name)).any())
+
+    def with_erased(self, names: tuple[str, ...]) -> MildInput:
+        """Return the input with more people to erase, as far as they show."""
+        hole = np.any([self.hole, *(self.visible(name) for name in names)], axis=0)
+        return replace(self, hole=hole, erase=(*self.erase, *names))
 
     def visible(self, name: str) -> Mask:
         """Return where a person shows."""

@@ -16,7 +16,7 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 
 from mild_bench.errors import BadInput
-from mild_bench.images import Rgb, composite, from_bchw, to_bchw
+from mild_bench.images import Rgb, Rgba, from_bchw, to_bchw
 from mild_bench.mild.adapters import AdapterSettings
 from mild_bench.mild.alpha_head import AlphaHead
 from mild_bench.mild.branches import BACKGROUND, FILLS, Branch, continued
@@ -195,6 +195,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         hmg: Mode = "both",
         sma: bool = True,
         layers: bool = True,
+        complete: bool = True,
         prompt: str = "",
         person_prompt: str = "",
         side: int | None = None,
@@ -213,6 +214,9 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             hmg: which guidance; what ``given`` does not tell is replaced by null tokens.
             sma: whether spatially-modulated attention is on.
             layers: whether to paint the people; off is one background branch in one pass.
+            complete: whether to take those apart, too, who stay and show at the hole: they go on
+                behind those who go, and the background is not painted in their colours. Off
+                without ``layers``.
             prompt, person_prompt: for models with text encoders.
             side, crop_side: other sizes than the model was trained for, in pixels.
             chunk: branches in one call of the UNet at most; bounds memory, not what comes out.
@@ -238,7 +242,9 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             crop_side or self.config.crop_side, self.config.margin, self.multiple,
             self.config.fill,
         )  # fmt: skip
-        branches = branches_of(given, layout, layers=layers)
+        staying = given.at_the_hole() if layers and complete else ()
+        apart = given.with_erased(staying)
+        branches = branches_of(apart, layout, layers=layers)
         groups = start_groups(
             self.network, self.codec, self.scheduler, branches,
             steps=steps, mode=hmg,
@@ -248,7 +254,9 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         )  # fmt: skip
         self._denoise(groups, sma=sma, chunk=chunk, callback=callback_on_step_end)
         settings = {"steps": steps, "strength": share, "hmg": hmg, "sma": sma, "layers": layers}
-        return self._output(given, groups, {**settings, "branches": len(branches)})
+        told = {**settings, "complete": complete, "branches": len(branches)}
+        painted, people = self._output(apart, groups)
+        return MildOutput.of(given.picture, given.hole, painted, people, staying, told)
 
     def _denoise(
         self, groups: list[Group], *, sma: bool, chunk: int, callback: StepEnd | None
@@ -280,9 +288,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         for group in groups:
             group.latents = torch.cat([latents[branch.name] for branch in group.branches])
 
-    def _output(
-        self, given: MildInput, groups: list[Group], metadata: dict[str, object]
-    ) -> MildOutput:
+    def _output(self, given: MildInput, groups: list[Group]) -> tuple[Rgb, dict[str, Rgba]]:
+        """Return the painted frame without people, and the people."""
         painted: dict[str, Tensor] = {}
         alpha: dict[str, Tensor] = {}
         for group in groups:
@@ -304,13 +311,7 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             if one.box is not None
         }
         whole = self._background(given, groups[0], painted[BACKGROUND])
-        return MildOutput(
-            background=composite(whole, given.picture, given.hole),
-            painted=whole,
-            layers=without_contradictions(layers, visible),
-            hole=given.hole,
-            metadata=metadata,
-        )
+        return whole, without_contradictions(layers, visible)
 
     def _background(self, given: MildInput, group: Group, painted: Tensor) -> Rgb:
         """Return the painted frame at the picture's size.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mild_bench.errors import BadInput
-from mild_bench.images import Mask, Rgb, Rgba
+from mild_bench.images import Mask, Rgb, Rgba, composite
 
 Shift = tuple[float, float]
 STILL: Shift = (0.0, 0.0)
@@ -21,11 +21,13 @@ class MildOutput:
     """A picture taken apart.
 
     Attributes:
-        background: uint8 height x width x 3, the picture without the people; outside of ``hole``
-            the input, bit for bit.
-        painted: the whole background as the model painted it.
-        layers: the complete people by id, farthest first; RGBA, straight alpha, uint8.
+        background: uint8 height x width x 3, the picture without the erased people; outside of
+            ``hole`` the input, bit for bit.
+        painted: the whole frame without anybody who was taken apart, as the model painted it.
+        layers: the complete erased people by id, farthest first; RGBA, straight alpha, uint8.
         hole: what was erased, bool height x width.
+        staying: like ``layers``, those who stay and were taken apart, too; they are in
+            ``background``, but not in ``painted``.
         metadata: how it was made.
     """
 
@@ -33,7 +35,36 @@ class MildOutput:
     painted: Rgb
     layers: Mapping[str, Rgba]
     hole: Mask
+    staying: Mapping[str, Rgba] = field(default_factory=dict)
     metadata: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        picture: Rgb,
+        hole: Mask,
+        painted: Rgb,
+        people: Mapping[str, Rgba],
+        staying: Sequence[str] = (),
+        metadata: Mapping[str, object] | None = None,
+    ) -> MildOutput:
+        """Return the output for an input picture.
+
+        Args:
+            picture: the input.
+            hole, painted: as above.
+            people: the layers of all who were taken apart, farthest first.
+            staying: ids of those of them who stay.
+            metadata: how it was made.
+        """
+        stay = {name: layer for name, layer in people.items() if name in staying}
+        gone = {name: layer for name, layer in people.items() if name not in staying}
+        background = composite(_drawn_on(painted, stay.values()), picture, hole)
+        return cls(background, painted, gone, hole, stay, metadata or {})
+
+    def frame(self) -> Rgb:
+        """Return the whole frame as the model painted it, with those who stay."""
+        return _drawn_on(self.painted, self.staying.values())
 
     def refined(self, *, seed: int = 0) -> MildOutput:
         """Return it with patches of what is known instead of the painted background.
@@ -45,9 +76,13 @@ class MildOutput:
         """
         from mild_bench.mild.patch_synthesis import synthesise
 
-        sharp = synthesise(self.background, self.hole, self.painted, seed=seed)
-        painted = np.where(self.hole[..., None], sharp, self.painted)
-        return replace(self, background=sharp, painted=painted)
+        away = [layer[..., 3] > 0 for layer in self.staying.values()]
+        filled = np.any([self.hole, *away], axis=0)
+        sharp = synthesise(self.background, filled, self.painted, seed=seed)
+        painted = np.where(filled[..., None], sharp, self.painted)
+        whole = _drawn_on(painted, self.staying.values())
+        background = composite(whole, self.background, self.hole)
+        return replace(self, background=background, painted=painted)
 
     def recompose(
         self,
@@ -108,6 +143,15 @@ class MildOutput:
         for name, size in sizes.items():
             if not 0 < size < 100:
                 raise BadInput(f"scale of {name}: expected above 0 and below 100, got {size}")
+
+
+def _drawn_on(picture: Rgb, layers: Iterable[Rgba]) -> Rgb:
+    """Draw complete layers, farthest first."""
+    canvas = picture.astype(np.float32)
+    for layer in layers:
+        alpha = layer[..., 3:].astype(np.float32) / np.float32(255)
+        canvas = canvas * (1 - alpha) + layer[..., :3].astype(np.float32) * alpha
+    return np.asarray(np.floor(canvas + np.float32(0.5)).clip(0, 255).astype(np.uint8))
 
 
 def near_to_far(layers: Mapping[str, Rgba], visible: Mapping[str, Mask]) -> list[str]:
