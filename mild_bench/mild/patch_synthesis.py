@@ -38,7 +38,9 @@ GUIDE_BLUR = 2.5  # pixels of the finest level, standard deviation
 CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / (4 + FADE)
 
 
-def synthesise(picture: Rgb, hole: Mask, coarse: Rgb, *, seed: int = 0) -> Rgb:
+def synthesise(
+    picture: Rgb, hole: Mask, coarse: Rgb, *, avoid: Mask | None = None, seed: int = 0
+) -> Rgb:
     """Return the picture with its hole filled by patches that look like ``coarse``.
 
     Pixels outside of the hole stay as they are. Where the known part is too small to hold patches,
@@ -47,17 +49,19 @@ def synthesise(picture: Rgb, hole: Mask, coarse: Rgb, *, seed: int = 0) -> Rgb:
     Args:
         picture: uint8 height x width x 3; what is in the hole does not matter.
         hole: bool height x width, True = fill.
-        coarse: like ``picture``, painted in the hole.
+        coarse: like ``picture``, painted in the hole and in ``avoid``.
+        avoid: bool height x width, what else nothing is taken from: people, who hide the rest.
         seed: of the random search.
     """
     rng = np.random.default_rng(seed)
-    pixels = np.where(hole[..., None], coarse, picture)
+    away = np.zeros_like(hole) if avoid is None else avoid & ~hole
+    pixels = np.where((hole | away)[..., None], coarse, picture)
     start: Floats = pixels.astype(np.float32) / np.float32(255)
     matches: Places | None = None
     level: Level | None = None
     painted = start
     for scale, rounds in _levels(hole.shape[0], hole.shape[1]):
-        finer = Level.of(start, hole, scale)
+        finer = Level.of(start, hole, away, scale)
         if finer is None:
             continue
         matches = finer.first(rng) if level is None else finer.taken_over(level, matches, rng)
@@ -76,12 +80,12 @@ class Level:
     """One resolution: where patches are wanted and where they may come from.
 
     Attributes:
-        known: the picture with the network's in the hole, height x width x 3 in [0, 1].
+        known: the picture with the network's in hole and ``avoid``, height x width x 3 in [0, 1].
         guide: the same, low-passed.
         hole: what is filled.
         targets: centres of the patches that touch the hole.
         number: height x width, which target a pixel is, -1 for none.
-        sources: centres of patches without a pixel of the hole.
+        sources: centres of patches without a pixel of these.
         allowed: height x width, whether a pixel is a source.
         depth: height x width, pixels from the known part, 0 there.
     """
@@ -96,16 +100,18 @@ class Level:
     depth: Floats
 
     @classmethod
-    def of(cls, start: Floats, hole: Mask, scale: float) -> Level | None:
+    def of(cls, start: Floats, hole: Mask, away: Mask, scale: float) -> Level | None:
         """Return the level at a share of the full size; None when it has no sources."""
         high, wide = (max(1, round(length * scale)) for length in hole.shape)
         known = cv2.resize(start, (wide, high), interpolation=cv2.INTER_AREA)
-        covered = cv2.resize(hole.astype(np.float32), (wide, high), interpolation=cv2.INTER_AREA)
-        small = np.asarray(covered > 0)
+        small, unused = (
+            cv2.resize(mask.astype(np.float32), (wide, high), interpolation=cv2.INTER_AREA) > 0
+            for mask in (hole, away)
+        )
         inner = np.zeros_like(small)
         inner[RADIUS:-RADIUS, RADIUS:-RADIUS] = True
         square = np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)
-        touched = np.asarray(cv2.dilate(small.astype(np.uint8), square) > 0)
+        touched = np.asarray(cv2.dilate((small | unused).astype(np.uint8), square) > 0)
         sources = np.argwhere(inner & ~touched)
         targets = np.argwhere(inner & grown(small, RADIUS))
         if not len(sources) or not len(targets):

@@ -76,10 +76,9 @@ class MildOutput:
         """
         from mild_bench.mild.patch_synthesis import synthesise
 
-        away = [layer[..., 3] > 0 for layer in self.staying.values()]
-        filled = np.any([self.hole, *away], axis=0)
-        sharp = synthesise(self.background, filled, self.painted, seed=seed)
-        painted = np.where(filled[..., None], sharp, self.painted)
+        stay = np.any([self.hole & False, *(one[..., 3] > 0 for one in self.staying.values())], 0)
+        sharp = synthesise(self.background, self.hole, self.painted, avoid=stay, seed=seed)
+        painted = np.where(self.hole[..., None], sharp, self.painted)
         whole = _drawn_on(painted, self.staying.values())
         background = composite(whole, self.background, self.hole)
         return replace(self, background=background, painted=painted)
