@@ -3,10 +3,13 @@
 Every row fills the same holes of scenes of the test part, with the package's weights on the CPU:
 
 - telea, patchmatch: the board's rows of these names;
-- filling: the smooth filling that the network starts from, with its grown mask, and nothing else;
-- painted: what the network makes of it (`mild[refine=off]`);
-- filling + patches: patches chosen to look like the bare filling, no network;
-- mild: patches chosen to look like what the network painted.
+- filling: the smooth filling that the network starts from, and nothing else;
+- filling + patches: patches chosen to look like it, no network;
+- painted: what the network makes of it (`mild[complete=off,refine=off]`);
+- painted + patches: patches chosen to look like that (`mild[complete=off]`);
+- completed: the frame painted without people who stay at the hole, and those drawn on it,
+  complete (`mild[refine=off]`);
+- mild: the same with patches.
 
 Run it with `python benchmarks/mild_background.py`; it composes its own scenes. Means in the hole,
 lower is better. `ratio <row>_over_telea_lpips` and `..._residue` are means over telea's.
@@ -46,7 +49,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=16)
     chosen = parser.parse_args()
     erasers = {name: load_eraser(name) for name in ("telea", "patchmatch")}
-    mild: Any = load_eraser("mild[layers=off]")
+    mild: Any = load_eraser("mild")
+    whole = replace(mild.settings, refine=False)
     scorer = Scorer(find_protocol("mild"), metrics=["lpips-alex", "residue"])
     scores: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -59,11 +63,13 @@ def main() -> None:
                 one: next(iter(eraser([task], seed=0))).result for one, eraser in erasers.items()
             }
             pictures["filling"] = filling
-            mild.settings = replace(mild.settings, refine=False)
-            plain = mild.take_apart(task, seed)
-            pictures["painted"] = plain.background
-            pictures["filling + patches"] = synthesise(task.input, hole, filling, seed=seed)
-            pictures["mild"] = plain.refined(seed=seed).background
+            pictures["filling + patches"] = synthesise(task.input, task.mask, filling, seed=seed)
+            for row, complete in (("painted", False), ("completed", True)):
+                mild.settings = replace(whole, complete=complete)
+                output = mild.take_apart(task, seed)
+                pictures[row] = output.background
+                patched = "mild" if complete else f"{row} + patches"
+                pictures[patched] = output.refined(seed=seed).background
             found = scorer.score(task, list(pictures.values()))
             for row, values in zip(pictures, found, strict=True):
                 value = {one.key: one.value for one in values}
@@ -72,21 +78,21 @@ def main() -> None:
     print(f"{len(scores['mild'])} tasks; means in the hole")
     for row, (lpips, residue) in means.items():
         print(f"{row:18} LPIPS {lpips:.3f}  residue {residue:.3f}")
-    for row in ("painted", "filling + patches", "mild"):
+    for row in list(means)[3:]:
         for number, metric in enumerate(KEYS):
             value = means[row][number] / means["telea"][number]
             print(f"ratio {row.replace(' + ', '_and_')}_over_telea_{metric} {value:.3f}")
 
 
 def _tasks(folder: Path, scenes: int) -> list[Task]:
-    """Return the first task of each scene."""
+    """Return a task of each scene: of the first its first, of the next its second, and so on."""
     recipe = read_recipe(find_recipe("mild-mini-test"), scenes=scenes)
     compose(recipe, folder / "scenes")
     freeze([folder / "scenes"], folder / "release", name="bench", version="1.0")
-    first: dict[str, Task] = {}
+    of_scene: dict[str, list[Task]] = {}
     for task in Release.open(folder / "release").tasks():
-        first.setdefault(task.scene_id, task)
-    return list(first.values())
+        of_scene.setdefault(task.scene_id, []).append(task)
+    return [tasks[number % len(tasks)] for number, tasks in enumerate(of_scene.values())]
 
 
 if __name__ == "__main__":
