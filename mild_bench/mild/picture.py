@@ -32,14 +32,13 @@ class MildInput:
 
     Attributes:
         picture: uint8 height x width x 3.
-        hole: bool height x width, True = erase: nothing else of the picture changes.
+        hole: bool height x width, True = erase.
         people: label map of who shows where, erased or not; k = ``person_ids[k - 1]``.
         person_ids: ids of the people.
         erase: ids of those to erase; each that shows gets a layer.
         keypoints: COCO-17 by id, in pixels, where known.
         parts: parsing map by id, uint8 height x width, where known.
-        rim: pixels beside the hole that the network is not shown either: there the person's colours
-            shine through.
+        rim: pixels beside the hole that may be partly the person's: they are painted anew, too.
 
     Raises:
         BadInput: maps of another size, unknown ids, or a hole with nothing in it.
@@ -103,7 +102,7 @@ class MildInput:
         return cls(picture, with_rim(hole, grow), people, tuple(masks), tuple(erase))
 
     def unseen(self) -> Mask:
-        """Return what the network is not shown: the hole and its rim."""
+        """Return what is painted anew: the hole and its rim."""
         return with_rim(self.hole, self.rim)
 
     def at_the_hole(self) -> tuple[str, ...]:

@@ -256,7 +256,13 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         settings = {"steps": steps, "strength": share, "hmg": hmg, "sma": sma, "layers": layers}
         told = {**settings, "complete": complete, "branches": len(branches)}
         painted, people = self._output(apart, groups)
-        return MildOutput.of(given.picture, given.hole, painted, people, staying, told)
+        return MildOutput(
+            given=given,
+            painted=painted,
+            layers={name: layer for name, layer in people.items() if name not in staying},
+            staying={name: layer for name, layer in people.items() if name in staying},
+            metadata=told,
+        )
 
     def _denoise(
         self, groups: list[Group], *, sma: bool, chunk: int, callback: StepEnd | None

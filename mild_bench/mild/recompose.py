@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from mild_bench.errors import BadInput
 from mild_bench.images import Mask, Rgb, Rgba, composite
+from mild_bench.mild.branches import REACH
+from mild_bench.mild.picture import MildInput
 
 Shift = tuple[float, float]
 STILL: Shift = (0.0, 0.0)
@@ -21,67 +25,56 @@ class MildOutput:
     """A picture taken apart.
 
     Attributes:
-        background: uint8 height x width x 3, the picture without the erased people; outside of
-            ``hole`` the input, bit for bit.
-        painted: the whole frame without anybody who was taken apart, as the model painted it.
+        given: the input.
+        painted: uint8 height x width x 3, the whole frame without anybody who was taken apart, as
+            the model painted it.
         layers: the complete erased people by id, farthest first; RGBA, straight alpha, uint8.
-        hole: what was erased, bool height x width.
-        staying: like ``layers``, those who stay and were taken apart, too; they are in
-            ``background``, but not in ``painted``.
+        staying: like ``layers``, those who stay and were taken apart, too.
         metadata: how it was made.
     """
 
-    background: Rgb
+    given: MildInput
     painted: Rgb
     layers: Mapping[str, Rgba]
-    hole: Mask
     staying: Mapping[str, Rgba] = field(default_factory=dict)
     metadata: Mapping[str, object] = field(default_factory=dict)
 
-    @classmethod
-    def of(
-        cls,
-        picture: Rgb,
-        hole: Mask,
-        painted: Rgb,
-        people: Mapping[str, Rgba],
-        staying: Sequence[str] = (),
-        metadata: Mapping[str, object] | None = None,
-    ) -> MildOutput:
-        """Return the output for an input picture.
+    @cached_property
+    def hole(self) -> Mask:
+        """What was painted anew, bool height x width."""
+        return self.given.unseen()
 
-        Args:
-            picture: the input.
-            hole, painted: as above.
-            people: the layers of all who were taken apart, farthest first.
-            staying: ids of those of them who stay.
-            metadata: how it was made.
-        """
-        stay = {name: layer for name, layer in people.items() if name in staying}
-        gone = {name: layer for name, layer in people.items() if name not in staying}
-        background = composite(_drawn_on(painted, stay.values()), picture, hole)
-        return cls(background, painted, gone, hole, stay, metadata or {})
+    @cached_property
+    def background(self) -> Rgb:
+        """The picture without the erased people; outside of ``hole`` the input, bit for bit."""
+        return composite(self.frame(), self.given.picture, self.hole)
 
     def frame(self) -> Rgb:
         """Return the whole frame as the model painted it, with those who stay."""
-        return _drawn_on(self.painted, self.staying.values())
+        canvas = self.painted.astype(np.float32)
+        for layer in self.staying.values():
+            alpha = layer[..., 3:].astype(np.float32) / np.float32(255)
+            canvas = canvas * (1 - alpha) + layer[..., :3].astype(np.float32) * alpha
+        return np.asarray(np.floor(canvas + np.float32(0.5)).clip(0, 255).astype(np.uint8))
 
     def refined(self, *, seed: int = 0) -> MildOutput:
         """Return it with patches of what is known instead of the painted background.
 
-        They are chosen to look like it: texture for what a small network painted. Layers stay.
+        They are chosen to look like it: texture for what a small network painted. They meet the
+        input at the edge of the masks; the rim beside it, the person's only in part, is filled
+        from both sides. Layers stay.
 
         Args:
             seed: of the search for patches.
         """
         from mild_bench.mild.patch_synthesis import synthesise
 
-        stay = np.any([self.hole & False, *(one[..., 3] > 0 for one in self.staying.values())], 0)
-        sharp = synthesise(self.background, self.hole, self.painted, avoid=stay, seed=seed)
-        painted = np.where(self.hole[..., None], sharp, self.painted)
-        whole = _drawn_on(painted, self.staying.values())
-        background = composite(whole, self.background, self.hole)
-        return replace(self, background=background, painted=painted)
+        core = self.given.hole
+        stay = np.any([core & False, *(one[..., 3] > 0 for one in self.staying.values())], axis=0)
+        sharp = synthesise(self.given.picture, core, self.painted, avoid=stay, seed=seed)
+        rim = (self.hole & ~core & ~stay).astype(np.uint8)
+        mended = cv2.inpaint(sharp, rim, REACH, cv2.INPAINT_TELEA) if rim.any() else sharp
+        return replace(self, painted=np.where(self.hole[..., None], mended, self.painted))
 
     def recompose(
         self,
@@ -142,15 +135,6 @@ class MildOutput:
         for name, size in sizes.items():
             if not 0 < size < 100:
                 raise BadInput(f"scale of {name}: expected above 0 and below 100, got {size}")
-
-
-def _drawn_on(picture: Rgb, layers: Iterable[Rgba]) -> Rgb:
-    """Draw complete layers, farthest first."""
-    canvas = picture.astype(np.float32)
-    for layer in layers:
-        alpha = layer[..., 3:].astype(np.float32) / np.float32(255)
-        canvas = canvas * (1 - alpha) + layer[..., :3].astype(np.float32) * alpha
-    return np.asarray(np.floor(canvas + np.float32(0.5)).clip(0, 255).astype(np.uint8))
 
 
 def near_to_far(layers: Mapping[str, Rgba], visible: Mapping[str, Mask]) -> list[str]:
