@@ -127,7 +127,7 @@ def test_refining_fills_the_hole_with_what_the_picture_shows(weights: Path, task
     known = task.input[~task.mask].reshape(-1, 3).astype(int)
     low, high = known.min(axis=0), known.max(axis=0)
     filled = fine.background[task.mask]
-    assert ((filled >= low - 1) & (filled <= high + 1)).all()  # blends of known pixels only
+    assert ((filled >= low - 1) & (filled <= high + 1)).all()  # nearly blends of known pixels
     assert not (
         (coarse.background[task.mask] >= low) & (coarse.background[task.mask] <= high)
     ).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,15 +18,15 @@ from mild_bench.mild.branches import GREY, Box, complete_person, cut, person_box
 from mild_bench.mild.layers import layer_of
 from mild_bench.mild.picture import MildInput, branches_of, picture_layout
 from mild_bench.mild.recompose import MildOutput, near_to_far, without_contradictions
+from mild_bench.mild.train.holes import grown
 
 
 def taken_apart(given: MildInput, *, seed: int = 0) -> MildOutput:
     """Return layers of noise with noisy alpha, as a bad network would paint them."""
     random = np.random.default_rng(seed)
     size = given.hole.shape
-    background = given.picture.copy()
-    background[given.hole] = random.integers(0, 256, (int(given.hole.sum()), 3))
-    visible = {name: given.visible(name) for name in given.erase}
+    painted_frame = random.integers(0, 256, given.picture.shape).astype(np.uint8)
+    visible = {name: given.visible(name) for name in given.with_staying().erase}
     layers: dict[str, Rgba] = {}
     for name, mask in visible.items():
         painted = torch.from_numpy(random.random((3, 32, 32)).astype(np.float32))
@@ -33,15 +35,39 @@ def taken_apart(given: MildInput, *, seed: int = 0) -> MildOutput:
         layers[name] = layer_of(painted, alpha, box, given.picture, mask)
         assert layers[name].shape == (*size, 4)
     clear = without_contradictions(layers, visible)
-    return MildOutput(given, background, clear)
+    return MildOutput(
+        given,
+        painted_frame,
+        layers={name: layer for name, layer in clear.items() if name in given.erase},
+        staying={name: layer for name, layer in clear.items() if name not in given.erase},
+    )
 
 
-def empty(picture: Rgb) -> MildInput:
-    """Return an input of which everything is a hole, but for one pixel."""
+def contaminated(*, stays: bool) -> MildInput:
+    """Return a grey picture with a red person to erase, and perhaps a blue one who stays.
+
+    Red has run a pixel into what is beside it.
+    """
+    picture = np.full((96, 96, 3), 120, np.uint8)
+    people = np.zeros((96, 96), np.uint8)
+    people[30:70, 30:50] = 1
+    if stays:
+        people[20:80, 50:70] = 2
+        picture[people == 2] = [20, 20, 200]
+    hole = people == 1
+    picture[hole] = [220, 30, 30]
+    beside = grown(hole, 1) & ~hole
+    picture[beside] = picture[beside] // 2 + np.uint8([110, 15, 15])
+    names = ("red", "blue")[: 1 + stays]
+    return MildInput(picture, hole, people, names, erase=("red",), rim=2)
+
+
+def empty(picture: Rgb, *names: str) -> MildInput:
+    """Return an input of which everything is a hole, but for one pixel, and people who hide."""
     size = picture.shape[:2]
     hole = np.ones(size, bool)
     hole[0, 0] = False
-    return MildInput(picture, hole, np.zeros(size, np.uint8))
+    return MildInput(picture, hole, np.zeros(size, np.uint8), names, names)
 
 
 @settings(max_examples=25, deadline=None)
@@ -55,6 +81,65 @@ def test_everybody_in_place_is_the_input(people: int, seed: int, width: int) -> 
     assert np.array_equal(again[shown], given.picture[shown])
     assert np.array_equal(output.recompose(keep=[]), output.background)
     assert set(output.layers) == set(given.erase)
+
+
+@settings(max_examples=25, deadline=None)
+@drawn(
+    people=st.integers(2, 5), seed=st.integers(0, 99), rim=st.integers(0, 3), refine=st.booleans()
+)
+def test_everybody_in_place_is_the_input_beside_those_who_stay(
+    people: int, seed: int, rim: int, refine: bool
+) -> None:
+    """Whoever stays, in front or behind: nobody who is drawn again covers what shows of them."""
+    whole = make_input(people, seed=seed)
+    chosen = np.random.default_rng(seed).permutation(people)[: max(1, people // 2)]
+    erase = tuple(f"p{number + 1}" for number in sorted(chosen))
+    given = replace(whole, erase=erase, hole=grown(whole.shown(erase), 3), rim=rim)
+    output = taken_apart(given, seed=seed)
+    if refine:
+        output = output.refined()
+    shown = (given.people > 0) | ~given.unseen()
+    again = output.recompose()
+    assert np.array_equal(again[shown], given.picture[shown])
+    kept = ~given.unseen()
+    assert np.array_equal(output.background[kept], given.picture[kept])
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_most_of_the_colour_beside_the_erased_goes(stays: bool) -> None:
+    given = contaminated(stays=stays)
+    layers = {"red": np.zeros((96, 96, 4), np.uint8)}
+    staying = {}
+    if stays:
+        shows = given.visible("blue")
+        staying["blue"] = np.dstack([given.picture, np.where(shows, np.uint8(255), np.uint8(0))])
+    output = MildOutput(given, np.full_like(given.picture, 120), layers, staying)
+    beside = grown(given.hole, 1) & ~given.hole
+    if stays:
+        beside &= given.visible("blue")
+    excess = [
+        (one[beside][:, 0].astype(int) - one[beside].min(axis=1)).mean()
+        for one in (given.picture, output.background, output.refined().background)
+    ]
+    assert excess[0] > 40
+    assert excess[2] < 0.5 * excess[0]
+    assert excess[1] == excess[0] or not stays
+
+
+def test_who_hides_everything_else_is_not_taken_apart() -> None:
+    """Somewhere there must be something to look at."""
+    people = np.full((32, 32), 2, np.uint8)
+    people[8:24, 8:24] = 1
+    hole = people == 1
+    picture = np.zeros((32, 32, 3), np.uint8)
+    given = MildInput(picture, hole, people, ("p1", "p2"), erase=("p1",), rim=2)
+    assert given.at_the_hole() == ("p2",)
+    assert given.with_staying() is given
+
+
+def test_a_rim_is_not_negative() -> None:
+    with pytest.raises(BadInput, match="rim: expected 0 pixels or more, got -1"):
+        replace(make_input(1), rim=-1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -79,7 +164,7 @@ def test_scaling_keeps_the_feet_in_place(size: float) -> None:
     layer = np.zeros((80, 96, 4), np.uint8)
     layer[40:60, 40:60] = [200, 10, 10, 255]
     black = np.zeros((80, 96, 3), np.uint8)
-    output = MildOutput(empty(black), black, {"p1": layer})
+    output = MildOutput(empty(black, "p1"), black, {"p1": layer})
     red = output.recompose(scale={"p1": size})[..., 0] > 100
     rows, columns = (np.flatnonzero(red.any(axis=axis)) for axis in (1, 0))
     assert abs(rows[-1] - 59) <= 1
@@ -92,7 +177,7 @@ def test_order_decides_who_is_in_front() -> None:
     black = np.zeros((8, 8, 3), np.uint8)
     layers = {name: np.full((8, 8, 4), value, np.uint8) for name, value in (("a", 255), ("b", 99))}
     layers["b"][..., 3] = 255
-    output = MildOutput(empty(black), black, layers)
+    output = MildOutput(empty(black, "a", "b"), black, layers)
     assert (output.recompose()[1:] == 99).all()
     assert (output.recompose(order=["b", "a"])[1:] == 255).all()
     assert (output.recompose(keep=["a"])[1:] == 255).all()

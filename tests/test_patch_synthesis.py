@@ -44,6 +44,21 @@ def test_what_is_in_the_hole_is_not_looked_at() -> None:
     assert (synthesise(truth, hole, coarse) == synthesise(other, hole, coarse)).all()
 
 
+def test_nothing_is_taken_from_what_is_to_be_avoided() -> None:
+    """Not even where it would fit best, and not at the edge either."""
+    truth, hole = texture(), centre()
+    avoid = np.zeros_like(hole)
+    avoid[:, 90:] = avoid[30:98, 82:] = True  # it touches the hole
+    green = np.where(avoid[..., None], np.uint8([0, 255, 0]), truth)
+    coarse = np.full_like(truth, (0, 255, 0))  # all looks like what must not be taken
+    coarse[avoid] = 128
+    free, kept = synthesise(green, hole, coarse), synthesise(green, hole, coarse, avoid=avoid)
+    pure = [(one[hole] == [0, 255, 0]).all(axis=1).mean() for one in (free, kept)]
+    assert pure[0] > 0.5
+    assert pure[1] == 0
+    assert int(kept[hole][:, 1].max()) <= int(truth[..., 1].max()) + 20
+
+
 def test_texture_comes_back() -> None:
     """Stripes that the coarse picture has lost are there again, in its colours."""
     truth, hole = texture(), centre()

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parents[1] / "mild" / "weights"
 PAPER = "https://arxiv.org/abs/2508.06543"
-EDGE = 2  # pixels at the edge of a mask that may be partly the person's
 HIDDEN = ("device", "chunk")  # how it runs is on the card, not in the name
 
 
@@ -87,7 +86,7 @@ class MildEraser:
         side = self.settings.side or int(pipeline.config.side)
         given = self._seen(task)
         if self.settings.layers and self.settings.complete:
-            given = given.with_erased(given.at_the_hole())
+            given = given.with_staying()
         wide = given.unseen()
         placed = fit(wide, "resize", side=side, multiple=pipeline.multiple, margin=0)
         return PreparedTask(
@@ -113,7 +112,7 @@ class MildEraser:
         return degraded(given, self.settings.degradation, np.random.default_rng(seed))
 
     def _seen(self, task: Task) -> MildInput:
-        from mild_bench.mild.picture import MildInput, with_rim
+        from mild_bench.mild.picture import EDGE, MildInput, with_rim
 
         rim = min(self.settings.dilate, EDGE)
         return MildInput(

@@ -5,7 +5,7 @@ are found by randomised search (Barnes et al., PatchMatch, SIGGRAPH 2009) and bl
 from coarse to fine (Wexler et al., Space-time completion of video, PAMI 2007); next to the patches
 themselves, a low-passed copy of the network's picture is compared with the low-passed known part.
 Votes near the edge count more, as there. Patches also vote on the known pixels beside the hole: by
-what they are wrong there, the filling is corrected next to the edge, so that no seam shows.
+their error there the filling is corrected next to the edge, so that no seam shows.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def synthesise(
         seed: of the random search.
     """
     rng = np.random.default_rng(seed)
-    away = np.zeros_like(hole) if avoid is None else avoid & ~hole
-    pixels = np.where((hole | away)[..., None], coarse, picture)
+    unknown = hole if avoid is None else hole | avoid
+    pixels = np.where(unknown[..., None], coarse, picture)
     start: Floats = pixels.astype(np.float32) / np.float32(255)
     matches: Places | None = None
     level: Level | None = None
     painted = start
     for scale, rounds in _levels(hole.shape[0], hole.shape[1]):
-        finer = Level.of(start, hole, away, scale)
+        finer = Level.of(start, hole, unknown, scale)
         if finer is None:
             continue
         matches = finer.first(rng) if level is None else finer.taken_over(level, matches, rng)
@@ -80,12 +80,13 @@ class Level:
     """One resolution: where patches are wanted and where they may come from.
 
     Attributes:
-        known: the picture with the network's in hole and ``avoid``, height x width x 3 in [0, 1].
+        known: the picture with the network's where it is unknown, height x width x 3 in [0, 1].
         guide: the same, low-passed.
         hole: what is filled.
+        unknown: the hole and what else nothing is taken from.
         targets: centres of the patches that touch the hole.
         number: height x width, which target a pixel is, -1 for none.
-        sources: centres of patches without a pixel of these.
+        sources: centres of patches without an unknown pixel.
         allowed: height x width, whether a pixel is a source.
         depth: height x width, pixels from the known part, 0 there.
     """
@@ -93,6 +94,7 @@ class Level:
     known: Floats
     guide: Floats
     hole: Mask
+    unknown: Mask
     targets: Places
     number: npt.NDArray[np.int64]
     sources: Places
@@ -100,18 +102,18 @@ class Level:
     depth: Floats
 
     @classmethod
-    def of(cls, start: Floats, hole: Mask, away: Mask, scale: float) -> Level | None:
+    def of(cls, start: Floats, hole: Mask, unknown: Mask, scale: float) -> Level | None:
         """Return the level at a share of the full size; None when it has no sources."""
         high, wide = (max(1, round(length * scale)) for length in hole.shape)
         known = cv2.resize(start, (wide, high), interpolation=cv2.INTER_AREA)
         small, unused = (
             cv2.resize(mask.astype(np.float32), (wide, high), interpolation=cv2.INTER_AREA) > 0
-            for mask in (hole, away)
+            for mask in (hole, unknown)
         )
         inner = np.zeros_like(small)
         inner[RADIUS:-RADIUS, RADIUS:-RADIUS] = True
         square = np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)
-        touched = np.asarray(cv2.dilate((small | unused).astype(np.uint8), square) > 0)
+        touched = np.asarray(cv2.dilate(unused.astype(np.uint8), square) > 0)
         sources = np.argwhere(inner & ~touched)
         targets = np.argwhere(inner & grown(small, RADIUS))
         if not len(sources) or not len(targets):
@@ -120,9 +122,10 @@ class Level:
         number[tuple(targets.T)] = np.arange(len(targets))
         guide = cv2.GaussianBlur(known, (0, 0), max(0.6, GUIDE_BLUR * scale))
         depth = np.asarray(
-            cv2.distanceTransform(small.astype(np.uint8), cv2.DIST_L2, 5), np.float32
+            cv2.distanceTransform(unused.astype(np.uint8), cv2.DIST_L2, 5), np.float32
         )
-        return cls(known, guide, small, targets, number, sources, inner & ~touched, depth)
+        allowed = inner & ~touched
+        return cls(known, guide, small, unused, targets, number, sources, allowed, depth)
 
     def first(self, rng: np.random.Generator) -> Places:
         """Return the best of many random matches, by the guide alone."""
@@ -179,7 +182,7 @@ class Level:
         voted = (weight > 0).reshape(self.hole.shape)
         mean = np.asarray(total / np.where(weight > 0, weight, 1), np.float32)
         mean = mean.reshape(self.known.shape)
-        mended = mean + self._correction(self.known - mean, voted & ~self.hole)
+        mended = mean + self._correction(self.known - mean, voted & ~self.unknown)
         return np.where((self.hole & voted)[..., None], mended, self.known)
 
     def _correction(self, error: Floats, beside: Mask) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +23,8 @@ from mild_bench.mild.branches import (
 from mild_bench.mild.train.holes import grown
 from mild_bench.scene import Keypoint
 
-RIM = 8  # pixels by which a hole is larger than its masks, as no mask is exact
+GROW = 8  # pixels by which a hole and its rim are larger than its masks, as no mask is exact
+EDGE = 2  # pixels at the edge of a mask that may be partly the person's
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class MildInput:
 
     Attributes:
         picture: uint8 height x width x 3.
-        hole: bool height x width, True = erase.
+        hole: bool height x width, True = erase; who is in ``people`` but not in ``erase`` stays.
         people: label map of who shows where, erased or not; k = ``person_ids[k - 1]``.
         person_ids: ids of the people.
         erase: ids of those to erase; each that shows gets a layer.
@@ -41,7 +42,7 @@ class MildInput:
         rim: pixels beside the hole that may be partly the person's: they are painted anew, too.
 
     Raises:
-        BadInput: maps of another size, unknown ids, or a hole with nothing in it.
+        BadInput: maps of another size, unknown ids, a negative rim, or a hole with nothing in it.
     """
 
     picture: Rgb
@@ -62,6 +63,8 @@ class MildInput:
             )
         if self.picture.ndim != 3 or self.picture.shape[2] != 3 or self.picture.dtype != np.uint8:
             raise BadInput(f"picture: expected uint8 h x w x 3, got {self.picture.shape}")
+        if self.rim < 0:
+            raise BadInput(f"rim: expected 0 pixels or more, got {self.rim}")
         size = (self.picture.shape[0], self.picture.shape[1])
         check_mask(self.hole, size, name="hole")
         for name, one in (("people", self.people), *self.parts.items()):
@@ -76,7 +79,7 @@ class MildInput:
         *,
         erase: Sequence[str],
         also: Mask | None = None,
-        grow: int = RIM,
+        grow: int = GROW,
     ) -> MildInput:
         """Return the input for a picture of one's own.
 
@@ -86,7 +89,7 @@ class MildInput:
                 overlap, the later one shows.
             erase: names of those to erase.
             also: what else to erase: their shadows, what they hold.
-            grow: pixels by which the hole is larger than all that.
+            grow: pixels by which the hole and its rim are larger than all that.
 
         Raises:
             BadInput: unknown names, or masks that are empty or of another size.
@@ -99,7 +102,9 @@ class MildInput:
             hole |= mask if name in erase else False
         if also is not None:
             hole |= check_mask(also, size, name="mask of what else to erase")
-        return cls(picture, with_rim(hole, grow), people, tuple(masks), tuple(erase))
+        rim = min(max(grow, 0), EDGE)
+        hole = with_rim(hole, grow - rim)
+        return cls(picture, hole, people, tuple(masks), tuple(erase), rim=rim)
 
     def unseen(self) -> Mask:
         """Return what is painted anew: the hole and its rim."""
@@ -111,10 +116,19 @@ class MildInput:
         stay = [name for name in self.person_ids if name not in self.erase]
         return tuple(name for name in stay if (edge & self.visible(name)).any())
 
-    def with_erased(self, names: tuple[str, ...]) -> MildInput:
-        """Return the input with more people to erase, as far as they show."""
-        hole = np.any([self.hole, *(self.visible(name) for name in names)], axis=0)
-        return replace(self, hole=hole, erase=(*self.erase, *names))
+    def with_staying(self) -> MildInput:
+        """Return the input with those at the hole among the erased, as far as they show.
+
+        Where nothing would be left to look at, it stays as it is.
+        """
+        names = self.at_the_hole()
+        hole = self.hole | self.shown(names)
+        return self if hole.all() else replace(self, hole=hole, erase=(*self.erase, *names))
+
+    def shown(self, names: Iterable[str]) -> Mask:
+        """Return where any of some people shows."""
+        every = [np.zeros_like(self.hole), *map(self.visible, names)]
+        return np.asarray(np.any(every, axis=0))
 
     def visible(self, name: str) -> Mask:
         """Return where a person shows."""

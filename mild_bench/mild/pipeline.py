@@ -214,8 +214,8 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             hmg: which guidance; what ``given`` does not tell is replaced by null tokens.
             sma: whether spatially-modulated attention is on.
             layers: whether to paint the people; off is one background branch in one pass.
-            complete: whether to take those apart, too, who stay and show at the hole: they go on
-                behind those who go, and the background is not painted in their colours. Off
+            complete: whether people who stay and show at the hole are taken apart, too: they go
+                on behind those who go, and the background is not painted in their colours. Off
                 without ``layers``.
             prompt, person_prompt: for models with text encoders.
             side, crop_side: other sizes than the model was trained for, in pixels.
@@ -242,9 +242,9 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
             crop_side or self.config.crop_side, self.config.margin, self.multiple,
             self.config.fill,
         )  # fmt: skip
-        staying = given.at_the_hole() if layers and complete else ()
-        apart = given.with_erased(staying)
-        branches = branches_of(apart, layout, layers=layers)
+        complete = complete and layers
+        wide = given.with_staying() if complete else given
+        branches = branches_of(wide, layout, layers=layers)
         groups = start_groups(
             self.network, self.codec, self.scheduler, branches,
             steps=steps, mode=hmg,
@@ -254,14 +254,13 @@ class MildPipeline(DiffusionPipeline):  # type: ignore[misc]
         )  # fmt: skip
         self._denoise(groups, sma=sma, chunk=chunk, callback=callback_on_step_end)
         settings = {"steps": steps, "strength": share, "hmg": hmg, "sma": sma, "layers": layers}
-        told = {**settings, "complete": complete, "branches": len(branches)}
-        painted, people = self._output(apart, groups)
+        painted, people = self._output(wide, groups)
         return MildOutput(
             given=given,
             painted=painted,
-            layers={name: layer for name, layer in people.items() if name not in staying},
-            staying={name: layer for name, layer in people.items() if name in staying},
-            metadata=told,
+            layers={name: layer for name, layer in people.items() if name in given.erase},
+            staying={name: layer for name, layer in people.items() if name not in given.erase},
+            metadata={**settings, "complete": complete, "branches": len(branches)},
         )
 
     def _denoise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,9 +15,11 @@ from mild_bench.errors import BadInput
 from mild_bench.images import Mask, Rgb, Rgba, composite
 from mild_bench.mild.branches import REACH
 from mild_bench.mild.picture import MildInput
+from mild_bench.mild.train.holes import grown
 
 Shift = tuple[float, float]
 STILL: Shift = (0.0, 0.0)
+MIXED = 1  # pixels of one person next to another that hold colours of both
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,39 @@ class MildOutput:
         """Return it with patches of what is known instead of the painted background.
 
         They are chosen to look like it: texture for what a small network painted. They meet the
-        input at the edge of the masks; the rim beside it, the person's only in part, is filled
-        from both sides. Layers stay.
+        input at the edge of the masks. Pixels that are the erased person's in part are filled
+        from both sides: the rim beside the mask, and the edge of those who stay. Layers stay.
 
         Args:
             seed: of the search for patches.
         """
         from mild_bench.mild.patch_synthesis import synthesise
 
-        core = self.given.hole
-        stay = np.any([core & False, *(one[..., 3] > 0 for one in self.staying.values())], axis=0)
-        sharp = synthesise(self.given.picture, core, self.painted, avoid=stay, seed=seed)
-        rim = (self.hole & ~core & ~stay).astype(np.uint8)
-        mended = cv2.inpaint(sharp, rim, REACH, cv2.INPAINT_TELEA) if rim.any() else sharp
-        return replace(self, painted=np.where(self.hole[..., None], mended, self.painted))
+        given, core = self.given, self.given.hole
+        covered = [one[..., 3] >= 128 for one in self.staying.values()]
+        stay = grown(np.any([np.zeros_like(core), *covered], axis=0), given.rim)
+        sharp = synthesise(given.picture, core, self.painted, avoid=stay, seed=seed)
+        sharp = np.where((stay & ~core)[..., None], self.painted, sharp)
+        mended = _filled(sharp, self.hole & ~core)
+        painted = np.where(self.hole[..., None], mended, self.painted)
+        return replace(self, painted=painted)._with_clean_edges()
+
+    def _with_clean_edges(self) -> MildOutput:
+        """Return it without the colours of the erased at the edge of those who stay."""
+        edge = self._edges(self.given.erase)
+        clean = _filled(self.frame(), edge)
+        staying = {}
+        for name, layer in self.staying.items():
+            its = edge & self.given.visible(name)
+            staying[name] = np.dstack(
+                [np.where(its[..., None], clean, layer[..., :3]), layer[..., 3]]
+            )
+        return replace(self, staying=staying)
+
+    def _edges(self, names: Iterable[str]) -> Mask:
+        """Return pixels of those who stay that hold colours of some of the erased, too."""
+        near = grown(self.given.shown(names), MIXED)
+        return near & self.hole & self.given.shown(self.staying)
 
     def recompose(
         self,
@@ -103,6 +124,7 @@ class MildOutput:
         moves, sizes = dict(shift or {}), dict(scale or {})
         self._check(kept, drawn, moves, sizes)
         canvas: npt.NDArray[np.float32] = self.background.astype(np.float32)
+        stay = self.given.shown(set(self.given.person_ids) - set(self.given.erase))
         for name in drawn:
             by, size = moves.get(name, STILL), sizes.get(name, 1.0)
             layer = self.layers[name]
@@ -110,7 +132,9 @@ class MildOutput:
             placed = layer if still else _moved(layer, by, size)
             alpha = placed[..., 3:].astype(np.float32) / np.float32(255)
             if still:
-                alpha = alpha * self.hole[..., None]
+                alpha = alpha * (self.hole & ~stay)[..., None]
+                edge = self._edges([name])
+                canvas[edge] = self.given.picture[edge]
             canvas = canvas * (1 - alpha) + placed[..., :3].astype(np.float32) * alpha
         return np.asarray(np.floor(canvas + np.float32(0.5)).clip(0, 255).astype(np.uint8))
 
@@ -167,6 +191,11 @@ def without_contradictions(
             layer[visible[behind], 3] = 0
         found[name] = layer
     return found
+
+
+def _filled(picture: Rgb, hole: Mask) -> Rgb:
+    """Return the picture with thin places filled from around them by Telea's method."""
+    return np.asarray(cv2.inpaint(picture, hole.astype(np.uint8), REACH, cv2.INPAINT_TELEA))
 
 
 def _moved(layer: Rgba, by: Shift, size: float) -> Rgba:
