@@ -7,9 +7,11 @@ Every row fills the same holes of scenes of the test part, with the package's we
 - filling + patches: patches chosen to look like it, no network;
 - painted: what the network makes of it (`mild[complete=off,refine=off]`);
 - painted + patches: patches chosen to look like that (`mild[complete=off]`);
-- completed: the frame painted without people who stay at the hole, and those drawn on it,
+- completed: the frame painted without people who stay at the hole, with those people drawn back
   complete (`mild[refine=off]`);
-- mild: the same with patches.
+- mild: the same with patches;
+- ..., kept: pixels of those who stay copied from the input, where a mask covers them, too.
+  `mild` is told who shows where and keeps them; these rows say what that alone is worth.
 
 Run it with `python benchmarks/mild_background.py`; it composes its own scenes. Means in the hole,
 lower is better. `ratio <row>_over_telea_lpips` and `..._residue` are means over telea's.
@@ -31,7 +33,6 @@ from mild_bench.curation.releasing.release import freeze
 from mild_bench.images import Rgb, from_bchw, to_bchw
 from mild_bench.metrics.scorer import Scorer
 from mild_bench.mild.branches import continued
-from mild_bench.mild.patch_synthesis import synthesise
 from mild_bench.mild.picture import with_rim
 from mild_bench.plugins import load_eraser
 from mild_bench.protocol import find_protocol
@@ -63,13 +64,19 @@ def main() -> None:
                 one: next(iter(eraser([task], seed=0))).result for one, eraser in erasers.items()
             }
             pictures["filling"] = filling
-            pictures["filling + patches"] = synthesise(task.input, task.mask, filling, seed=seed)
             for row, complete in (("painted", False), ("completed", True)):
                 mild.settings = replace(whole, complete=complete)
                 output = mild.take_apart(task, seed)
+                if not complete:
+                    bare = replace(output, painted=filling)
+                    pictures["filling + patches"] = bare.refined(seed=seed).background
                 pictures[row] = output.background
                 patched = "mild" if complete else f"{row} + patches"
                 pictures[patched] = output.refined(seed=seed).background
+            gone = [task.person_ids.index(one) + 1 for one in task.erase]
+            stay = (task.people > 0) & ~np.isin(task.people, gone)
+            for row in ("patchmatch", "painted + patches"):
+                pictures[f"{row}, kept"] = np.where(stay[..., None], task.input, pictures[row])
             found = scorer.score(task, list(pictures.values()))
             for row, values in zip(pictures, found, strict=True):
                 value = {one.key: one.value for one in values}
@@ -77,11 +84,12 @@ def main() -> None:
     means = {row: np.nanmean(values, axis=0) for row, values in scores.items()}
     print(f"{len(scores['mild'])} tasks; means in the hole")
     for row, (lpips, residue) in means.items():
-        print(f"{row:18} LPIPS {lpips:.3f}  residue {residue:.3f}")
+        print(f"{row:24} LPIPS {lpips:.3f}  residue {residue:.3f}")
     for row in list(means)[3:]:
+        name = row.replace(" + ", "_and_").replace(", ", "_")
         for number, metric in enumerate(KEYS):
             value = means[row][number] / means["telea"][number]
-            print(f"ratio {row.replace(' + ', '_and_')}_over_telea_{metric} {value:.3f}")
+            print(f"ratio {name}_over_telea_{metric} {value:.3f}")
 
 
 def _tasks(folder: Path, scenes: int) -> list[Task]:

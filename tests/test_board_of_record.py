@@ -41,9 +41,19 @@ def test_guidance_completes_people(metric: str) -> None:
     assert against("mild[hmg=none]")[metric].verdict == "first"
 
 
-def test_the_background_does_not_need_the_layers() -> None:
+@pytest.mark.parametrize("metric", ["lpips-alex", "residue"])
+def test_layers_and_texture_beat_patches_of_the_known(metric: str) -> None:
+    assert against("patchmatch")[metric].verdict == "first"
+
+
+@pytest.mark.parametrize("metric", ["lpips-alex", "residue"])
+def test_completing_who_stays_makes_a_better_background(metric: str) -> None:
+    assert against("mild[complete=off]")[metric].verdict == "first"
+
+
+def test_without_completing_the_background_does_not_need_the_layers() -> None:
     """One branch in one pass paints the same background."""
-    for one in against("mild[layers=off]").values():
+    for one in compare(board(), "mild[complete=off]", "mild[layers=off]"):
         if one.difference is not None:
             assert one.first == one.second, one.key
 

@@ -66,7 +66,7 @@ def synthesise(
             continue
         matches = finer.first(rng) if level is None else finer.taken_over(level, matches, rng)
         level = finer
-        painted = level.vote(matches, level.guide_distances(matches))
+        painted = level.vote(matches, level.guide_distances(level.targets, matches))
         for _ in range(rounds if len(level.targets) <= MOST_SEARCHED else 0):
             matches, distances = level.search(rng, matches, painted)
             painted = level.vote(matches, distances)
@@ -130,7 +130,7 @@ class Level:
     def first(self, rng: np.random.Generator) -> Places:
         """Return the best of many random matches, by the guide alone."""
         best = self._drawn(rng)
-        distances = self.guide_distances(best)
+        distances = self.guide_distances(self.targets, best)
         for _ in range(12):
             best, distances = self._better(best, distances, self._drawn(rng))
             for offset in _offsets():
@@ -203,16 +203,13 @@ class Level:
         whole[box] = found
         return whole
 
-    def guide_distances(self, matches: Places) -> Floats:
+    def guide_distances(self, targets: Places, matches: Places) -> Floats:
         """Return how unlike the guide is at targets and matches."""
-        return self._guide_distances(self.targets, matches)
-
-    def _guide_distances(self, targets: Places, matches: Places) -> Floats:
         gap = self.guide[tuple(targets.T)] - self.guide[tuple(matches.T)]
         return np.asarray(np.square(gap).mean(axis=1), np.float32)
 
     def _distances(self, targets: Places, matches: Places, wanted: Floats | None) -> Floats:
-        guide = self._guide_distances(targets, matches)
+        guide = self.guide_distances(targets, matches)
         if wanted is None:
             return guide
         gap = _patches(self.known, matches) - wanted

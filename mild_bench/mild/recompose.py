@@ -28,8 +28,8 @@ class MildOutput:
 
     Attributes:
         given: the input.
-        painted: uint8 height x width x 3, the whole frame without anybody who was taken apart, as
-            the model painted it.
+        painted: uint8 height x width x 3, the whole frame without anybody who was taken apart: the
+            model's, in the hole patches after ``refined``.
         layers: the complete erased people by id, farthest first; RGBA, straight alpha, uint8.
         staying: like ``layers``, those who stay and were taken apart, too.
         metadata: how it was made.
@@ -52,7 +52,7 @@ class MildOutput:
         return composite(self.frame(), self.given.picture, self.hole)
 
     def frame(self) -> Rgb:
-        """Return the whole frame as the model painted it, with those who stay."""
+        """Return the whole painted frame, with those who stay drawn on it, complete."""
         canvas = self.painted.astype(np.float32)
         for layer in self.staying.values():
             alpha = layer[..., 3:].astype(np.float32) / np.float32(255)
@@ -63,8 +63,8 @@ class MildOutput:
         """Return it with patches of what is known instead of the painted background.
 
         They are chosen to look like it: texture for what a small network painted. They meet the
-        input at the edge of the masks. Pixels that are the erased person's in part are filled
-        from both sides: the rim beside the mask, and the edge of those who stay. Layers stay.
+        input at the edge of the masks. The rim beside it, which may be the person's in part, is
+        filled from both sides, and so is the edge of those who stay. Layers stay.
 
         Args:
             seed: of the search for patches.
