@@ -42,7 +42,8 @@ def test_guidance_completes_people(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["lpips-alex", "residue"])
-def test_layers_and_texture_beat_patches_of_the_known(metric: str) -> None:
+def test_the_background_beats_patchmatch(metric: str) -> None:
+    """Told who shows where, which the fillings are not."""
     assert against("patchmatch")[metric].verdict == "first"
 
 
